@@ -1,0 +1,126 @@
+"""Behaviours: actors that are one async function reading its own mailbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from lightactors.actors.cell import Cell
+from lightactors.actors.mailbox import Ask, Failure
+from lightactors.actors.terminated import Reason
+from lightactors.contract import Behaviour
+from lightactors.errors import ActorStopped
+
+if TYPE_CHECKING:
+    from lightactors.actors.loops import Loop
+    from lightactors.actors.owner import Owner
+
+
+class BehaviourCell(Cell):
+    """The life of a behaviour: its function runs once, from the start to the end."""
+
+    __slots__ = ("_arguments", "_finished", "_unanswered", "behaviour")
+
+    def __init__(self, name: str, owner: Owner, loop: Loop, place: str, capacity: float) -> None:
+        super().__init__(name, owner, loop, place, capacity)
+        self._unanswered: dict[int, list[tuple[object, Ask]]] = {}
+        self._finished = False
+
+    behaviour: Behaviour[Any, ...]
+
+    @property
+    def kind(self) -> str:
+        return self.behaviour.name
+
+    def run(self, behaviour: Behaviour[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Give the cell its behaviour."""
+        self.behaviour = behaviour
+        self._arguments = args, kwargs
+        self._on_start = self._on_stop = None
+
+    def begin(self, started: Ask) -> None:
+        self._ready(started)
+        self._start_task()
+        self.mailbox.idle = False
+
+    async def _work(self) -> None:
+        args, kwargs = self._arguments
+        await self.behaviour.function(OpenMailbox(self), *args, **kwargs)
+        self._finished = True
+
+    def _must_leave(self) -> bool:
+        return self._finished or self._interrupted or self.error is not None
+
+    def hears_signals(self) -> bool:
+        return True
+
+    async def next_message(self) -> Any:
+        """Take the next signal or message; `EndOfStream` once the mailbox is closed and empty."""
+        mailbox = self.mailbox
+        while True:
+            if mailbox.signals:
+                return mailbox.signals.popleft()
+            if mailbox.queue:
+                message, ask = mailbox.queue.popleft()
+                mailbox.make_room()
+                if ask is None or not ask.abandoned:
+                    self.handled += 1
+                    self._remember(message, ask)
+                    return message
+            elif mailbox.closed:
+                raise anyio.EndOfStream
+            else:
+                await mailbox.wait()
+
+    def _remember(self, message: object, ask: Ask | None) -> None:
+        if ask is not None:
+            # By identity, and with the message kept alive: equal messages may be asked at the same time.
+            self._unanswered.setdefault(id(message), []).append((message, ask))
+
+    def reply(self, message: object, value: object) -> None:
+        for _, ask in self._unanswered.pop(id(message), [])[:1]:
+            ask.answer(value)
+
+    def abandon(self, ask: Ask) -> None:
+        """The asker gave up: forget his message if it is still queued; a behaviour is never cancelled for it."""
+        ask.abandoned = True
+
+    def _refuse_what_is_queued(self) -> None:
+        queue = self.mailbox.queue
+        while queue:
+            self.refuse(*queue.popleft())
+        failure = Failure(ActorStopped(f"{self.kind} {self.path} ended without a reply"))
+        for asks in self._unanswered.values():
+            for _, ask in asks:
+                ask.answer(failure)
+        self._unanswered.clear()
+
+    def _reason(self) -> Reason:
+        reason = super()._reason()
+        return Reason.FINISHED if reason is Reason.STOPPED and not self._asked else reason
+
+
+class OpenMailbox:
+    """What a behaviour sees of its cell (see `contract.Mailbox`)."""
+
+    def __init__(self, cell: BehaviourCell) -> None:
+        self._cell = cell
+
+    def __aiter__(self) -> OpenMailbox:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._cell.next_message()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def receive(self) -> Any:
+        return await self._cell.next_message()
+
+    def reply(self, message: object, value: object) -> None:
+        self._cell.reply(message, value)
+
+    def __repr__(self) -> str:
+        return f"<mailbox of {self._cell.path}: {len(self._cell.mailbox.queue)} queued>"

@@ -1,0 +1,537 @@
+"""The cell: the life of one actor. It starts, takes its turns one message at a time, and leaves.
+
+An actor that needs none has no task: plain handlers of an idle actor run in their callers (`ref`), and
+the first message that has to be queued starts one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from lightactors.actors import owner as owners
+from lightactors.actors.loops import FAIR_SHARE
+from lightactors.actors.mailbox import Ask, Failure, Mailbox
+from lightactors.actors.owner import Owner, State, Statistics, Tree
+from lightactors.actors.stopping import stop_all
+from lightactors.actors.terminated import Reason, Terminated
+from lightactors.contract import Contract, Kind, Method
+from lightactors.errors import ActorNotRunning, ActorStopped
+
+if TYPE_CHECKING:
+    from lightactors.actors.loops import Loop
+    from lightactors.actors.ref import AnyRef
+    from lightactors.actors.streams import Production
+    from lightactors.actors.threads import LoopThread
+
+logger = logging.getLogger("lightactors")
+
+
+class Cell(Owner):
+    """Private: users hold a ref. Everything here runs on the cell's own loop unless it says otherwise."""
+
+    __slots__ = (
+        "__weakref__",
+        "_asides",
+        "_asked",
+        "_interrupted",
+        "_on_start",
+        "_on_stop",
+        "_opened",
+        "_productions",
+        "_scope",
+        "_task",
+        "_turn",
+        "_watchers",
+        "actor",
+        "children",
+        "contract",
+        "error",
+        "failed",
+        "handled",
+        "last_error",
+        "loop",
+        "mailbox",
+        "name",
+        "owner",
+        "place",
+        "ref",
+        "state",
+        "system",
+        "thread",
+        "waits_for",
+        "watched",
+    )
+
+    def __init__(self, name: str, owner: Owner, loop: Loop, place: str, capacity: float) -> None:
+        self.name = name
+        self.owner = owner
+        self.system = owner.system
+        self.loop = loop
+        self.place = place
+        self.mailbox = Mailbox(name, loop, capacity, self._start_task)
+        self.children = {}
+        self.state = State.STARTING
+        self.handled = 0
+        self.failed = 0
+        self.error: BaseException | None = None  # what this actor died of
+        self.last_error: BaseException | None = None  # what a handler raised last, here or at its asker
+        self.waits_for: list[Cell] = []  # whom the turn under way has asked
+        self.watched: set[Cell] | None = None  # whose end is told to the actor as a signal
+        self._watchers: list[Callable[[Terminated], object]] | None = []
+        self._turn: Ask | Production | None = None  # whose ask the turn under way serves
+        self._asides: dict[anyio.CancelScope, bool] | None = None  # what is interleaved: does it only wait?
+        self._productions: set[Production] | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._task: object = None
+        self._interrupted = False
+        self._asked = False
+        self._opened = False  # was it ever ready? If not, its failure is the spawner's and not the owner's
+        self.thread: LoopThread | None = None
+
+    # Identity
+
+    contract: Contract
+    actor: Any
+    ref: AnyRef
+
+    @property
+    def kind(self) -> str:
+        return self.contract.name
+
+    @property
+    def path(self) -> str:
+        return f"{self.owner.path}/{self.name}"
+
+    @property
+    def address(self) -> str:
+        return f"{self.path}#1"
+
+    def __repr__(self) -> str:
+        return f"<cell {self.path} {self.state.name.lower()}>"
+
+    # Starting
+
+    def embody(self, contract: Contract, actor: Any) -> None:
+        """Give the cell its actor."""
+        self.contract = contract
+        self.actor = actor
+        self._on_start: Callable[[], object] | None = getattr(actor, "on_start", None)
+        self._on_stop: Callable[[], object] | None = getattr(actor, "on_stop", None)
+
+    def lives_in(self, thread: LoopThread) -> None:
+        """Be the actor that a thread is for: it ends with the actor, and tells of the end when it has ended."""
+        self.thread = thread
+        thread.at_end = self.announce
+
+    def begin(self, started: Ask) -> None:
+        """Become ready for messages; answer `started` then, or with the failure of `on_start`."""
+        if self._on_start is None:
+            self._ready(started)
+        else:
+            self._turn = started
+            self._start_task()
+
+    def _ready(self, started: Ask | Production) -> None:
+        self.state = State.RUNNING
+        self._opened = True
+        self.mailbox.idle = self._task is None
+        started.answer(None)
+
+    def _start_task(self) -> None:
+        context = self.system.context.copy()
+        context.run(owners.current.set, self)
+        context.run(owners.holding.set, True)
+        self._task = self.loop.start(self._live, f"actor {self.path}", context)
+
+    async def _live(self) -> None:
+        try:
+            if self.state is State.STARTING:
+                await self._open()
+            while not self._must_leave():
+                # One scope for many turns: it is opened anew only after it was used to cancel one.
+                with anyio.CancelScope() as self._scope:
+                    await self._work()
+                self._scope = None
+        except Exception as error:
+            self.fail(error)
+        finally:
+            await self._leave()
+
+    async def _open(self) -> None:
+        started, self._turn = self._turn, None
+        assert started is not None
+        assert self._on_start is not None
+        with anyio.CancelScope() as self._scope:
+            try:
+                await _maybe_wait(self._on_start())
+            except Exception as error:
+                self.error = error
+                self.mailbox.closed = True
+                started.answer(Failure(error))
+            else:
+                self._ready(started)
+        if self.state is State.STARTING:
+            self._interrupted = True
+            started.answer(Failure(ActorStopped(f"actor {self.path} was stopped while it started")))
+
+    # Turns
+
+    def _must_leave(self) -> bool:
+        return self._interrupted or self.error is not None or self._is_drained()
+
+    def _is_drained(self) -> bool:
+        return self.mailbox.closed and not self.mailbox.queue and not self._asides
+
+    async def _work(self) -> None:
+        """Take turns until everything is done or this scope was used up to cancel one."""
+        mailbox = self.mailbox
+        queue = mailbox.open_queue()
+        while self.error is None:
+            if mailbox.signals:
+                await self._take_signal()
+            elif queue:
+                if not await self._take_turns(mailbox, queue):
+                    return
+            elif mailbox.closed:
+                await self._finish_asides()
+                return
+            else:
+                await mailbox.wait()
+
+    async def _take_turns(self, mailbox: Mailbox, queue: Any) -> bool:
+        """Handle what is queued, a fair share at most; False: the scope was used up.
+
+        The one loop that every queued message goes through: its steps are written out, not called.
+        """
+        actor = self.actor
+        share = FAIR_SHARE
+        while queue and share and not mailbox.signals:
+            share -= 1
+            method, args, kwargs, ask = queue.popleft()
+            if mailbox.senders_waiting:
+                mailbox.make_room()
+            if ask is not None and ask.abandoned:
+                continue
+            self.handled += 1
+            try:
+                value = method.function(actor, *args, **kwargs)
+                if method.waits:
+                    if method.interleaved:
+                        if self._goes_aside(method, value, ask):
+                            continue
+                    else:
+                        value = await self._hold(value, ask)
+            except Exception as error:
+                if not self._reply_failure(error, method, ask):
+                    return False
+            else:
+                if ask is not None:
+                    ask.answer(value)
+            if method.waits and self._scope is not None and self._scope.cancel_called:
+                return False
+        if queue:
+            await self.loop.pause()
+        return True
+
+    async def _hold(self, coroutine: Awaitable[Any], ask: Ask | None) -> Any:
+        self._turn = ask
+        value = await coroutine
+        self._turn = None
+        return value
+
+    def _reply_failure(self, error: Exception, method: Method, ask: Ask | None) -> bool:
+        """Give the error to the asker; nobody asked: it is the actor's own failure, and False."""
+        self._turn = None
+        self.failed += 1
+        self.last_error = error
+        if ask is None:
+            error.add_note(f"raised by actor {self.path} while it handled {method}, which it was told")
+            self.fail(error)
+            return False
+        ask.answer(Failure(error))
+        return True
+
+    async def _take_signal(self) -> None:
+        terminated: Terminated = self.mailbox.signals.popleft()
+        await _maybe_wait(self.actor.on_terminated(terminated))
+
+    # What is interleaved
+
+    def _goes_aside(self, method: Method, value: Any, ask: Ask | None) -> bool:
+        """Let an awaitable go on outside the mailbox; False for a plain value."""
+        if type(value) is not CoroutineType and not inspect.isawaitable(value):
+            return False
+        self.aside(value, ask, str(method), only_waits=method.kind is Kind.PLAIN)
+        return True
+
+    def aside(self, awaitable: Awaitable[Any], ask: Ask | Production | None, name: str, *, only_waits: bool) -> None:
+        """Await something in a task of its own and reply with its outcome.
+
+        What `only_waits` is given up as soon as the actor is to stop; the rest has the drain's grace.
+        """
+        scope = anyio.CancelScope()
+        if ask is not None:
+            ask.give_up = scope.cancel
+        if self._asides is None:
+            self._asides = {}
+        self._asides[scope] = only_waits
+        if only_waits and self.mailbox.closed:
+            scope.cancel()
+        context = self.system.context.copy()
+        context.run(owners.current.set, self)
+
+        async def run() -> None:
+            await self._run_aside(scope, awaitable, ask)
+
+        self.loop.start(run, f"actor {self.path}: {name}", context)
+
+    async def _run_aside(
+        self, scope: anyio.CancelScope, awaitable: Awaitable[Any], ask: Ask | Production | None
+    ) -> None:
+        outcome: object = Failure(ActorStopped(f"actor {self.path} stopped before it replied"))
+        try:
+            with scope:
+                outcome = await awaitable
+        except Exception as error:
+            self.failed += 1
+            self.last_error = error
+            outcome = Failure(error)
+            if ask is None:
+                error.add_note(f"raised by actor {self.path} in an interleaved handler, which it was told")
+                self.fail(error)
+        finally:
+            if ask is not None:
+                ask.answer(outcome)
+            assert self._asides is not None
+            del self._asides[scope]
+            if not self._asides and self.mailbox.closed:
+                self.mailbox.nudge()
+
+    async def _finish_asides(self) -> None:
+        for scope, only_waits in list((self._asides or {}).items()):
+            if only_waits:
+                scope.cancel()
+        while self._asides:
+            await self.mailbox.wait()
+
+    def produces(self, production: Production) -> None:
+        """Keep a stream under way, so that it is closed when the actor leaves."""
+        if self._productions is None:
+            self._productions = set()
+        self._productions.add(production)
+
+    def produced(self, production: Production) -> None:
+        if self._productions is not None:
+            self._productions.discard(production)
+
+    # Watching
+
+    def hears_signals(self) -> bool:
+        return hasattr(self.actor, "on_terminated")
+
+    def watches(self, cell: Cell) -> None:
+        """Have the end of `cell` sent to this actor as a signal."""
+        if self.watched is None:
+            self.watched = set()
+        self.watched.add(cell)
+        cell.when_ended(self.mailbox.signal)
+
+    # Cancelling
+
+    def abandon(self, ask: Ask) -> None:
+        """The asker gave up: cancel his handler, or forget his message if it is still queued."""
+        ask.abandoned = True
+        if not self.cancels_turn_of(ask) and ask.give_up is not None:
+            ask.give_up()
+
+    def cancels_turn_of(self, ask: Ask | Production) -> bool:
+        """Cancel the turn under way, if it is that one."""
+        if ask is not self._turn:
+            return False
+        self.cancel_turn()
+        return True
+
+    def cancel_turn(self) -> None:
+        self._turn = None
+        if self._scope is not None:
+            self._scope.cancel()
+
+    # Failing
+
+    def fail(self, error: BaseException) -> None:
+        """Die of `error`; the owner is told."""
+        if self.error is None and self.state < State.LEAVING:
+            self.error = error
+            self.mailbox.close()
+            self._cut()
+
+    def child_failed(self, child: Cell, error: BaseException) -> None:
+        if self.watched is None or child not in self.watched:
+            error.add_note(f"{child.path} failed, and with it its owner {self.path}; watch it to go on without it")
+            self.last_error = error
+            self.fail(error)
+
+    # Stopping
+
+    def close(self) -> None:
+        """Drain: take no more messages, finish the queue, then leave."""
+        self._asked = True
+        if self.state < State.DRAINING:
+            if self.state is State.STARTING:
+                self.interrupt()
+            self.state = State.DRAINING
+            self._end_here_if_there_is_nothing_to_do()
+            self.mailbox.close()
+
+    def interrupt(self) -> None:
+        """Cancel what is under way, then leave."""
+        if self.state < State.LEAVING:
+            self._interrupted = True
+            self.mailbox.close()
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+        for scope in list(self._asides or ()):
+            scope.cancel()
+        self.mailbox.nudge()
+
+    def _end_here_if_there_is_nothing_to_do(self) -> None:
+        nothing = self._on_stop is None and not (self.children or self._asides or self._productions)
+        if nothing and self._task is None and self.mailbox.idle:
+            self.mailbox.idle = False
+            self._end()
+
+    def refusal(self) -> str | None:
+        return f"its owner {self.path} is stopping" if self.state >= State.LEAVING else None
+
+    async def _leave(self) -> None:
+        self.mailbox.close()
+        self.state = max(self.state, State.LEAVING)
+        unfinished, self._turn = self._turn, None
+        if unfinished is not None:
+            unfinished.answer(Failure(ActorStopped(f"actor {self.path} stopped before it replied")))
+        self._refuse_what_is_queued()
+        with anyio.CancelScope(shield=True):
+            self._cut()
+            await self._finish_asides()
+            await self._close_productions()
+            await self._stop_children()
+            await self._run_on_stop()
+        self._end()
+
+    def _refuse_what_is_queued(self) -> None:
+        queue = self.mailbox.queue
+        while queue:
+            method, args, _, ask = queue.popleft()
+            self.refuse(f"{method.name}{args}", ask)
+
+    def refuse(self, message: object, ask: Ask | Production | None) -> None:
+        """Say that a queued message will not be handled: to its asker, or as a dead letter."""
+        if ask is None:
+            self.system.dead_letter(self.path, message)
+        else:
+            ask.answer(Failure(ActorNotRunning(f"actor {self.path} stopped before it handled this", message)))
+
+    async def _close_productions(self) -> None:
+        for production in list(self._productions or ()):
+            await production.close()
+
+    async def _stop_children(self) -> None:
+        if self.children:
+            await stop_all(reversed(list(self.children.values())), self.system.grace)
+
+    async def _run_on_stop(self) -> None:
+        if self._on_stop is None or self.state is State.STOPPED:
+            return
+        grace = self.system.grace
+        with anyio.move_on_after(grace) as scope:
+            try:
+                await _maybe_wait(self._on_stop())
+            except Exception as error:
+                error.add_note(f"raised by on_stop of actor {self.path}")
+                self.last_error = error
+                self.error = self.error or error
+        if scope.cancelled_caught:
+            logger.warning("on_stop of actor %s was cancelled after its grace of %s s", self.path, grace)
+
+    def _end(self) -> None:
+        self.state = State.STOPPED
+        if self.error is not None and self._opened:
+            self.owner.order(self.owner.child_failed, self, self.error)
+        self.owner.order(self.owner.child_ended, self)
+        if self.thread is None:
+            self.announce()
+        else:
+            self.thread.release()
+
+    def abandoned(self) -> None:
+        """Give the actor up: it reacts to nothing. From any thread."""
+        self.state = State.STOPPED
+        self.mailbox.closed = True
+        self._refuse_what_is_queued()
+        turn = self._turn
+        if turn is not None:
+            turn.answer(Failure(ActorStopped(f"actor {self.path} was abandoned: it did not react to being cancelled")))
+        for production in list(self._productions or ()):
+            production.answer(Failure(ActorStopped(f"actor {self.path} was abandoned")))
+        self.owner.order(self.owner.child_ended, self)
+        self.announce(Reason.ABANDONED)
+
+    def announce(self, reason: Reason | None = None) -> None:
+        """Tell the watchers, once; from any thread."""
+        with self.mailbox.lock:
+            watchers, self._watchers = self._watchers or [], None
+        for tell in watchers:
+            tell(self.terminated(reason))
+
+    def terminated(self, reason: Reason | None = None) -> Terminated:
+        return Terminated(self.ref, reason or self._reason(), self.error)
+
+    def _reason(self) -> Reason:
+        if self.error is not None:
+            return Reason.FAILED
+        return Reason.INTERRUPTED if self._interrupted else Reason.STOPPED
+
+    def when_ended(self, tell: Callable[[Terminated], object]) -> None:
+        """Have `tell` called when the actor has ended, on its loop or thread; from any thread."""
+        with self.mailbox.lock:
+            if self._watchers is not None:
+                self._watchers.append(tell)
+                return
+        tell(self.terminated())
+
+    # Looking
+
+    def coroutine(self) -> Any:
+        """Return what the cell's task runs, for its stack; None when it has no task."""
+        return getattr(self._task, "coro", None) or getattr(self._task, "get_coro", lambda: None)()
+
+    def statistics(self) -> Statistics:
+        return Statistics(
+            name=self.name,
+            state=self.state.name.lower(),
+            place=self.place,
+            mailbox=len(self.mailbox.queue),
+            capacity=self.mailbox.capacity,
+            senders_waiting=self.mailbox.senders_waiting,
+            interleaved=len(self._asides or ()),
+            handled=self.handled,
+            failed=self.failed,
+            children=len(self.children),
+        )
+
+    def tree(self) -> Tree:
+        return Tree(self.name, self.kind, self.statistics(), self.last_error, self.branches())
+
+
+async def _maybe_wait(value: Any) -> None:
+    if inspect.isawaitable(value):
+        await value

@@ -1,0 +1,248 @@
+"""The mailbox: what was sent to an actor and is not yet handled, in two lanes.
+
+Signals overtake messages. Messages are bounded and FIFO per sender. One receiver takes out, on its own loop;
+anybody puts in, from any thread. A sender that finds the mailbox full waits; all who wait are woken together
+once half of the room is free, so that a fast sender costs a task switch per half mailbox and not per message.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lightactors.actors import loops
+from lightactors.errors import ActorNotRunning, MailboxFull
+
+if TYPE_CHECKING:
+    from lightactors.actors.loops import Loop, Slot
+    from lightactors.actors.streams import Production
+    from lightactors.contract import Method
+
+_EMPTY: deque[Any] = deque(maxlen=0)
+"""Stands for every lane that nothing has entered yet: an empty deque takes 600 bytes, and most actors need none."""
+
+Envelope = tuple["Method", tuple[Any, ...], dict[str, Any], "Ask | Production | None"]
+"""A message on its way: the method, its arguments, and who waits for the reply (None: it was told)."""
+
+
+class Failure(NamedTuple):
+    """A reply that is to be raised."""
+
+    error: BaseException
+
+
+class Ask:
+    """Somebody waits for a reply, on some loop; he may give up."""
+
+    __slots__ = ("_loop", "_slot", "abandoned", "answered", "give_up")
+
+    def __init__(self, asker: Loop | None = None, receiver: Loop | None = None) -> None:
+        asker = asker or loops.current()
+        self._slot = asker.slot()
+        self._loop = None if asker is receiver else asker
+        self.abandoned = False
+        self.answered = False
+        self.give_up: Callable[[], object] | None = None  # how to cancel the handler, while it runs aside
+
+    def answer(self, value: object) -> None:
+        """Reply, from the receiver's loop; only the first reply counts."""
+        self.answered = True
+        if self._loop is None:
+            self._slot.set(value)
+        else:
+            self._loop.post(self._slot.set, value)
+
+    def fail(self, error: BaseException) -> None:
+        """Reply with an error."""
+        self.answer(Failure(error))
+
+    async def reply(self) -> Any:
+        """Wait for the reply, on the asker's loop; raise it if it is a failure."""
+        value = await self._slot
+        if type(value) is Failure:
+            raise value.error
+        return value
+
+
+class Mailbox:
+    """Two lanes and one receiver."""
+
+    __slots__ = (
+        "_posted",
+        "_senders",
+        "_slot",
+        "_start",
+        "capacity",
+        "closed",
+        "idle",
+        "lock",
+        "loop",
+        "name",
+        "queue",
+        "signals",
+    )
+
+    def __init__(self, name: str, loop: Loop, capacity: float, start: Callable[[], None]) -> None:
+        self.name = name
+        self.loop = loop
+        self.capacity = capacity
+        self.queue = _EMPTY
+        self.signals = _EMPTY
+        self.closed = False
+        # True while the receiver waits (or has not been needed yet) and nothing is queued: then, and only
+        # then, a handler that cannot wait may run in its caller, and one at a time and FIFO still hold.
+        self.idle = False
+        self._start = start
+        self._slot: Slot | None = None
+        self._senders = _EMPTY
+        self._posted = False
+        self.lock = threading.Lock()  # between threads only: putting in and closing must not cross
+
+    # Senders
+
+    def put_nowait(self, message: Any) -> None:
+        """Put a message in, or raise `MailboxFull` or `ActorNotRunning`; from any thread."""
+        if get_ident() != self.loop.ident:
+            self._put_from_afar(message)
+            return
+        if self.closed or len(self.queue) >= self.capacity:
+            raise self._refusal(message)
+        if self.queue is _EMPTY:
+            self.open_queue()
+        self.queue.append(message)
+        if self.idle:
+            self.wake()
+
+    async def put(self, message: Any) -> None:
+        """Put a message in, after waiting for room; raise `ActorNotRunning` when the mailbox is closed."""
+        while len(self.queue) >= self.capacity and not self.closed:
+            await self._room()
+        try:
+            self.put_nowait(message)
+        except MailboxFull:  # another thread took the room in between
+            await self.put(message)
+
+    def _put_from_afar(self, message: Any) -> None:
+        self.open_queue()
+        with self.lock:
+            if self.closed or len(self.queue) >= self.capacity:
+                raise self._refusal(message)
+            self.queue.append(message)
+        self._post_wake()
+
+    def signal(self, signal: Any) -> None:
+        """Put a signal in: it has room always and is taken before any message; from any thread."""
+        with self.lock:
+            if self.signals is _EMPTY:
+                self.signals = deque()
+            self.signals.append(signal)
+        if get_ident() == self.loop.ident:
+            self.nudge()
+        else:
+            self._post_wake()
+
+    def _post_wake(self) -> None:
+        if not self._posted:
+            self._posted = True
+            self.loop.post(self._arrive)
+
+    def _arrive(self) -> None:
+        self._posted = False
+        self.nudge()
+
+    def _refusal(self, message: Any) -> ActorNotRunning | MailboxFull:
+        if self.closed:
+            return ActorNotRunning(f"actor {self.name!r} is not running; spawn it before you send to it", message)
+        return MailboxFull(f"the mailbox of {self.name!r} holds {len(self.queue)} messages; wait with tell()", message)
+
+    async def _room(self) -> None:
+        here = loops.current()
+        slot = here.slot()
+
+        def free() -> None:
+            if here is self.loop:
+                slot.set(None)
+            else:
+                here.post(slot.set, None)
+
+        with self.lock:
+            if self.closed or len(self.queue) < self.capacity:
+                return
+            if self._senders is _EMPTY:
+                self._senders = deque()
+            self._senders.append(free)
+        try:
+            await slot
+        except BaseException:
+            # Woken and cancelled at once: others wait still, and the room is theirs.
+            with self.lock:
+                if free in self._senders:
+                    self._senders.remove(free)
+            raise
+
+    # The receiver
+
+    def open_queue(self) -> deque[Any]:
+        """Return the lane of messages; the same object from now on."""
+        if self.queue is _EMPTY:
+            with self.lock:
+                if self.queue is _EMPTY:
+                    self.queue = deque()
+        return self.queue
+
+    @property
+    def senders_waiting(self) -> int:
+        return len(self._senders)
+
+    def make_room(self) -> None:
+        """Let the waiting senders go on, if half of the mailbox is free."""
+        if self._senders and len(self.queue) * 2 <= self.capacity:
+            self._free_all()
+
+    def _free_all(self) -> None:
+        with self.lock:
+            senders = list(self._senders)
+            self._senders.clear()
+        for free in senders:
+            free()
+
+    async def wait(self) -> None:
+        """Wait until there is something to take, or somebody nudges."""
+        self._slot = self.loop.slot()
+        self.idle = not self.closed
+        try:
+            await self._slot
+        finally:
+            self.idle = False
+
+    def rest(self) -> None:
+        """Go back to idle after a handler has run in its caller; what was queued meanwhile wakes the receiver."""
+        if self.queue or self.signals or self.closed:
+            self.wake()
+        else:
+            self.idle = True
+
+    def wake(self) -> None:
+        """Have the receiver look again; the first time, start it."""
+        self.idle = False
+        if self._slot is None:
+            self._start()
+        else:
+            self._slot.set(None)
+
+    def nudge(self) -> None:
+        """Have the receiver look again, if it waits."""
+        if self.idle:
+            self.wake()
+        elif self._slot is not None:
+            self._slot.set(None)
+
+    def close(self) -> None:
+        """Take no more messages; what is queued stays. Senders who wait get `ActorNotRunning`."""
+        with self.lock:
+            self.closed = True
+        self._free_all()
+        self.nudge()

@@ -1,0 +1,129 @@
+"""The monitor: a thread that notices when a loop stops turning, and names the handler that keeps it.
+
+It costs the actors nothing: it looks from outside, a few times per second, while a system is open.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from lightactors.actors.cell import Cell
+from lightactors.actors.stopping import frame_of
+
+if TYPE_CHECKING:
+    from lightactors.actors.loops import Loop
+
+logger = logging.getLogger("lightactors")
+
+
+@dataclass(eq=False)
+class _Watched:
+    loop: Loop
+    blocked_after: float
+    answered: float = field(default_factory=time.monotonic)
+    asked: bool = False
+    reported: bool = False
+
+    def answer(self) -> None:
+        self.answered = time.monotonic()
+        self.asked = self.reported = False
+
+    def look(self) -> None:
+        """Ask the loop for a sign of life; report it once if the last one is too old."""
+        if not self.asked:
+            self.asked = True
+            self.answered = time.monotonic()
+            self.loop.post(self.answer)
+        elif not self.reported and time.monotonic() - self.answered > self.blocked_after:
+            self.reported = True
+            _report(self.loop, self.blocked_after)
+
+
+class _Monitor:
+    """The one thread, which runs while there is a loop to watch."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watched: list[_Watched] = []
+        self._changed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, watched: _Watched) -> None:
+        with self._lock:
+            self._watched.append(watched)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lightactors monitor", daemon=True)
+                self._thread.start()
+
+    def remove(self, watched: _Watched) -> None:
+        with self._lock:
+            self._watched.remove(watched)
+            thread = self._thread if not self._watched else None
+        if thread is not None:
+            self._changed.set()
+            thread.join()
+
+    def _run(self) -> None:
+        while watched := self._current():
+            for one in watched:
+                one.look()
+            self._changed.wait(min(one.blocked_after for one in watched) / 4)
+
+    def _current(self) -> list[_Watched]:
+        with self._lock:
+            if not self._watched:
+                self._thread = None
+                self._changed.clear()
+            return list(self._watched)
+
+
+_monitor = _Monitor()
+
+
+@contextmanager
+def watching(loop: Loop, blocked_after: float) -> Generator[None]:
+    """Watch a loop during the block."""
+    if math.isinf(blocked_after):
+        yield
+        return
+    watched = _Watched(loop, blocked_after)
+    _monitor.add(watched)
+    try:
+        yield
+    finally:
+        _monitor.remove(watched)
+
+
+def _report(loop: Loop, blocked_after: float) -> None:
+    frame = frame_of(loop.ident)
+    if frame is None:
+        return
+    stack = "".join(traceback.format_stack(frame))
+    logger.warning(
+        "%s has kept its event loop from turning for %s s; let it await, or give it place='thread'. It is at:\n%s",
+        _culprit(frame),
+        blocked_after,
+        stack,
+    )
+
+
+def _culprit(frame: FrameType | None) -> str:
+    """Name the actor whose handler the innermost of our frames runs."""
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, Cell):
+            return f"actor {owner.path}"
+        cell = frame.f_locals.get("cell")
+        if isinstance(cell, Cell) and "_function" in frame.f_code.co_names:
+            return f"actor {cell.path}"
+        frame = frame.f_back
+    return "code outside any actor"

@@ -1,0 +1,88 @@
+"""What is done with a ref besides sending to it: stop it, watch it, look at it.
+
+Functions and not methods, because the names on a ref are the actor's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import anyio
+
+from lightactors.actors import owner as owners
+from lightactors.actors.cell import Cell
+from lightactors.actors.flag import Flag
+from lightactors.actors.owner import Owner, Statistics
+from lightactors.actors.ref import cell_of
+from lightactors.actors.stopping import Rung, stop_all
+from lightactors.actors.terminated import Terminated
+
+
+async def stop(ref: object, *, grace: float | None = None) -> Rung:
+    """Stop an actor and its children; return the rung that did it.
+
+    It takes no more messages, finishes those it has, stops its children, youngest first, and runs `on_stop`.
+    After `grace` seconds (default: its system's) it is cancelled; after as many again it is reported, with its
+    stack, and left behind. Stopping a stopped actor does nothing. An actor that stops itself, or an owner of
+    its own, does not wait for the end.
+    """
+    cell = cell_of(ref, "stop()")
+    if _is_inside(owners.here(), cell):
+        cell.order(cell.close)
+        await anyio.lowlevel.checkpoint()
+        return Rung.DRAIN
+    rungs = await stop_all([cell], cell.system.grace if grace is None else grace)
+    return rungs[0]
+
+
+def _is_inside(here: Owner | None, cell: Cell) -> bool:
+    while isinstance(here, Cell):
+        if here is cell:
+            return True
+        here = here.owner
+    return False
+
+
+class Watch:
+    """The end of an actor, to be awaited: `terminated = await watch(ref)`."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._flag = Flag()
+        self._terminated: Terminated | None = None
+        cell.when_ended(self._end)
+
+    def _end(self, terminated: Terminated) -> None:
+        self._terminated = terminated
+        self._flag.set()
+
+    async def _wait(self) -> Terminated:
+        await self._flag.wait()
+        assert self._terminated is not None
+        return self._terminated
+
+    def __await__(self) -> Generator[Any, Any, Terminated]:
+        return self._wait().__await__()
+
+    def __repr__(self) -> str:
+        return f"<watch on {self._cell.ref!r}>"
+
+
+def watch(ref: object) -> Watch:
+    """Be told of an actor's end: await the result for its `Terminated`.
+
+    Called inside an actor, it also sends the `Terminated` to that actor as a signal, which overtakes messages:
+    to `on_terminated(self, terminated)` of a class that has it, or into the mailbox of a behaviour. An actor
+    that watches a child in this way goes on when the child fails; otherwise it fails with it.
+    """
+    cell = cell_of(ref, "watch()")
+    watcher = owners.here()
+    if isinstance(watcher, Cell) and watcher is not cell and watcher.hears_signals():
+        watcher.watches(cell)
+    return Watch(cell)
+
+
+def statistics(ref: object) -> Statistics:
+    """Return what an actor has done and has before it."""
+    return cell_of(ref, "statistics()").statistics()

@@ -1,0 +1,238 @@
+"""Streams: a handler that yields, and a consumer that sets the pace.
+
+The consumer grants credit for a few items ahead; the producer takes a step, from one `yield` to the next,
+only while it has credit. Each step is a turn of the actor, so a slow consumer holds nobody up.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio.lowlevel
+
+from lightactors.actors import loops
+from lightactors.actors.mailbox import Envelope, Failure
+from lightactors.contract import Kind, Method
+from lightactors.errors import ActorStopped
+
+if TYPE_CHECKING:
+    from lightactors.actors.cell import Cell
+    from lightactors.actors.loops import Loop, Slot
+
+AHEAD = 16
+"""Items that a producer may be ahead of its consumer."""
+
+_END = object()
+
+
+class _Outlet:
+    """The consumer's end of the pipe; used on the consumer's loop only."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.items: deque[Any] = deque()
+        self._slot: Slot | None = None
+
+    def push(self, item: object) -> None:
+        self.items.append(item)
+        if self._slot is not None:
+            self._slot.set(None)
+
+    async def wait(self) -> None:
+        self._slot = self.loop.slot()
+        await self._slot
+
+
+class Production:
+    """The producer's end of the pipe; used on the actor's loop only."""
+
+    def __init__(self, cell: Cell, method: Method, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+        self._cell = cell
+        self._method = method
+        self._arguments = arguments
+        self._items: AsyncGenerator[Any, None] | None = None  # None: not started yet, or over
+        self._credit = AHEAD
+        self._stepping = False  # a turn is queued or under way
+        self._closed = False
+        self.outlet: _Outlet
+        self.abandoned = False
+        self.give_up: Callable[[], object] | None = None
+
+    # What the consumer does
+
+    def turn(self) -> Envelope:
+        """Return the message that has the next steps taken."""
+        self._stepping = True
+        return _STEPS[self._method.interleaved], (self,), {}, self
+
+    def grant(self, items: int) -> None:
+        """Let the producer take so many more steps."""
+        self._credit += items
+        self._continue()
+
+    def end(self) -> None:
+        """The consumer has gone: cancel the step under way, then clean up."""
+        self._closed = True
+        if self.give_up is not None and self._stepping:
+            self.give_up()
+        elif not self._cell.cancels_turn_of(self):
+            self._continue()
+
+    # Steps
+
+    def _continue(self) -> None:
+        """Have the next turn taken, past the bound of the mailbox: it belongs to a message long accepted."""
+        if not self._stepping and self._items is not None:
+            if self._cell.mailbox.closed:
+                return  # the actor closes what it still produces
+            self._cell.mailbox.open_queue().append(self.turn())
+            self._cell.mailbox.nudge()
+
+    async def step(self, actor: object) -> None:
+        """Produce while there is credit and nobody else wants the actor."""
+        try:
+            if not self._closed:
+                await self._produce(actor)
+        except BaseException:
+            self.answer(Failure(ActorStopped(f"the stream {self._method} was cut")))
+            raise
+        finally:
+            self._stepping = False
+        if self._closed:
+            await self.close()
+        elif self._credit:
+            self._continue()
+
+    def answer(self, value: object) -> None:
+        """Hear of the outcome of a turn; a failure ends the stream."""
+        if type(value) is Failure:
+            self._finish(value)
+
+    def _open(self, actor: object) -> AsyncGenerator[Any, None]:
+        if self._items is None:
+            args, kwargs = self._arguments
+            items: AsyncGenerator[Any, None] = self._method.function(actor, *args, **kwargs)
+            self._items = items
+            self._cell.produces(self)
+            return items
+        return self._items
+
+    async def _produce(self, actor: object) -> None:
+        items = self._open(actor)
+        while self._credit and not self._closed:
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                self._finish(_END)
+            except Exception as error:
+                self._cell.failed += 1
+                self._cell.last_error = error
+                self._finish(Failure(error))
+            else:
+                self._credit -= 1
+                self._deliver(item)
+                if self._cell.mailbox.queue:
+                    return
+
+    async def close(self) -> None:
+        """Run the handler's clean-up and end the consumer's stream."""
+        if self._items is not None:
+            items, self._items = self._items, None
+            try:
+                await items.aclose()
+            finally:
+                self._finish(Failure(ActorStopped(f"the stream {self._method} ended before it was finished")))
+
+    def _finish(self, how: object) -> None:
+        self._closed = True
+        self._items = None
+        self._cell.produced(self)
+        self._deliver(how)
+
+    def _deliver(self, item: object) -> None:
+        if self.outlet.loop is self._cell.loop:
+            self.outlet.push(item)
+        else:
+            self.outlet.loop.post(self.outlet.push, item)
+
+
+async def _step(actor: object, production: Production) -> None:
+    await production.step(actor)
+
+
+def _step_method(interleaved: bool) -> Method:
+    return Method(
+        actor="stream",
+        name="step",
+        function=_step,
+        kind=Kind.ASYNC,
+        idempotent=False,
+        interleaved=interleaved,
+        waits=True,
+        signature=inspect.signature(_step),
+        least=1,
+        most=1,
+    )
+
+
+_STEPS = {interleaved: _step_method(interleaved) for interleaved in (False, True)}
+
+
+class Stream(AsyncIterator[Any]):
+    """What a stream handler returns at the caller. Leaving it, or `aclose()`, ends the handler."""
+
+    def __init__(self, cell: Cell, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        method.check(args, kwargs)
+        self._cell = cell
+        self._production = Production(cell, method, (args, kwargs))
+        self._outlet: _Outlet | None = None
+        self._taken = 0
+        self._ended = False
+        self._name = str(method)
+        # A `for` that is left by `break` tells nobody; its stream is then collected, and that does.
+        self._finalizer = weakref.finalize(self, _end, cell, self._production)
+        self._finalizer.atexit = False
+
+    async def __anext__(self) -> Any:
+        if self._ended:
+            raise StopAsyncIteration
+        outlet = self._outlet or await self._start()
+        while not outlet.items:
+            await outlet.wait()
+        return self._take(outlet)
+
+    async def _start(self) -> _Outlet:
+        self._outlet = self._production.outlet = _Outlet(loops.current())
+        await self._cell.mailbox.put(self._production.turn())
+        return self._outlet
+
+    def _take(self, outlet: _Outlet) -> Any:
+        item = outlet.items.popleft()
+        if item is _END:
+            self._ended = True
+            raise StopAsyncIteration
+        if type(item) is Failure:
+            self._ended = True
+            raise item.error
+        self._taken += 1
+        if self._taken * 2 >= AHEAD:
+            self._cell.order(self._production.grant, self._taken)
+            self._taken = 0
+        return item
+
+    async def aclose(self) -> None:
+        """End the stream now; what was produced ahead is dropped."""
+        self._ended = True
+        self._finalizer()
+        await anyio.lowlevel.checkpoint()
+
+    def __repr__(self) -> str:
+        return f"<stream {self._name}>"
+
+
+def _end(cell: Cell, production: Production) -> None:
+    cell.loop.post(production.end)

@@ -1,0 +1,151 @@
+"""The system: the root of a tree of actors, opened for a block or, unasked, for the running loop."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from lightactors.actors import loops, monitor
+from lightactors.actors import owner as owners
+from lightactors.actors.owner import Owner, Tree
+from lightactors.actors.spawn import Spawner
+from lightactors.actors.stopping import stop_all
+
+if TYPE_CHECKING:
+    from lightactors.actors.cell import Cell
+    from lightactors.actors.loops import Loop
+
+logger = logging.getLogger("lightactors")
+
+GRACE = 5.0
+"""Seconds that a stop waits for actors to finish their queues, and again for them to react to being cancelled."""
+
+BLOCKED_AFTER = 1.0
+"""Seconds after which a loop that does not turn is reported."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A told message that nobody will ever handle."""
+
+    actor: str
+    message: object
+
+
+@dataclass(frozen=True)
+class SystemStatistics:
+    """What a system holds and has lost."""
+
+    actors: int
+    dead_letters: int
+
+
+class System(Owner, Spawner):
+    """The root of a tree of actors. `open_system` opens one."""
+
+    def __init__(self, name: str, grace: float) -> None:
+        self.name = name
+        self.grace = grace
+        self.loop: Loop = loops.current()
+        self.system = self
+        self.children = {}
+        self.context = contextvars.copy_context()
+        self.failures: list[BaseException] = []
+        self.on_failure: Callable[[], object] = lambda: None
+        self._stopping = False
+        self._dead_letters: deque[DeadLetter] = deque(maxlen=100)
+        self._dead_letter_count = 0
+
+    @property
+    def path(self) -> str:
+        return self.name
+
+    def owner(self) -> Owner:
+        return self
+
+    def refusal(self) -> str | None:
+        return f"system {self.name} is stopping" if self._stopping else None
+
+    def child_failed(self, child: Cell, error: BaseException) -> None:
+        self.failures.append(error)
+        self.on_failure()
+
+    def tree(self) -> Tree:
+        """Return a snapshot of the tree; printing it draws it."""
+        return Tree(self.name, "system", None, None, self.branches())
+
+    def statistics(self) -> SystemStatistics:
+        return SystemStatistics(actors=_count(self), dead_letters=self._dead_letter_count)
+
+    @property
+    def dead_letters(self) -> list[DeadLetter]:
+        """The last hundred told messages that nobody will handle; `statistics()` counts all."""
+        return list(self._dead_letters)
+
+    def dead_letter(self, actor: str, message: object) -> None:
+        self._dead_letters.append(DeadLetter(actor, message))
+        self._dead_letter_count += 1
+
+    async def stop(self) -> None:
+        """Stop every actor, the youngest first; bounded in time by the grace of each rung."""
+        self._stopping = True
+        with anyio.CancelScope(shield=True):
+            await stop_all(reversed(list(self.children.values())), self.grace)
+
+    def raise_failures(self, error: BaseException | None = None) -> None:
+        """Raise what actors have died of, together with the block's own `error`: one as itself, several as a group."""
+        failures = list(dict.fromkeys(self.failures))
+        if not failures:
+            return
+        if error is not None and not isinstance(error, Exception):
+            # Ctrl-C or a cancellation is on its way and must not be replaced.
+            for failure in failures:
+                logger.error("an actor of system %s failed", self.name, exc_info=failure)
+        elif failures == [error] or (error is None and len(failures) == 1):
+            raise failures[0]
+        else:
+            causes = failures if error is None else [*failures, error]
+            raise BaseExceptionGroup(f"several failures in system {self.name!r}", causes)
+
+    def __repr__(self) -> str:
+        return f"<system {self.name}: {len(self.children)} actors>"
+
+
+def _count(owner: Owner) -> int:
+    return sum(1 + _count(child) for child in list(owner.children.values()))
+
+
+@asynccontextmanager
+async def open_system(
+    name: str = "local", *, grace: float = GRACE, blocked_after: float = BLOCKED_AFTER
+) -> AsyncGenerator[System]:
+    """Open a system for the block; `spawn` inside the block belongs to it, and nothing outlives it.
+
+    When the block ends, however it ends, the actors are stopped, the youngest first: each may finish its queue
+    for `grace` seconds, is then cancelled, and after `grace` seconds more is reported and left behind. If an
+    actor fails, the block is cancelled and the failure raised from it. A handler that keeps its loop from
+    turning for `blocked_after` seconds is reported by name (`math.inf`: never).
+    """
+    system = System(name, grace)
+    token = owners.current.set(system)
+    system.context = contextvars.copy_context()
+    error: BaseException | None = None
+    with monitor.watching(system.loop, blocked_after):
+        try:
+            with anyio.CancelScope() as block:
+                system.on_failure = block.cancel
+                yield system
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            owners.current.reset(token)
+            await system.stop()
+            system.raise_failures(error)

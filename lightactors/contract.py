@@ -1,0 +1,409 @@
+"""What an actor class or behaviour promises: the table of its methods, read from its signatures once.
+
+A handler is one descriptor with two faces. On a plain instance it calls the function directly; on a
+ref (`actors.ref`) it sends a message. Both return an awaitable, so code that takes an actor runs
+against the object itself, a local ref or a remote one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import types
+import typing
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+
+from lightactors.errors import ContractError, UnknownHandler, WrongCall, WrongMessage
+
+A = TypeVar("A")
+C = TypeVar("C")
+M = TypeVar("M")
+M_co = TypeVar("M_co", covariant=True)
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
+
+Eventually: TypeAlias = R | Awaitable[R]
+"""A value now, or an awaitable that brings it: what a plain `interleaved` handler may return."""
+
+
+class Kind(Enum):
+    """How a handler's function runs."""
+
+    PLAIN = auto()  # def: never waits
+    ASYNC = auto()  # async def
+    STREAM = auto()  # async def with a yield
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One row of a contract: a handler's name, function and rules."""
+
+    actor: str
+    name: str
+    function: Callable[..., Any]
+    kind: Kind
+    idempotent: bool
+    interleaved: bool
+    waits: bool  # the function may return an awaitable
+    signature: inspect.Signature
+    least: float  # positional arguments that a call without keywords needs; inf: it needs keywords
+    most: float
+
+    def fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Tell from the number of arguments alone whether the call is fine; False means: look closer."""
+        return not kwargs and self.least <= len(args) <= self.most
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise `WrongCall`, at the caller, where the arguments don't fit the signature."""
+        if self.fits(args, kwargs):
+            return
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise WrongCall(f"{self}: {error}; its signature is {self.name}{_readable(self.signature)}") from None
+
+    def __str__(self) -> str:
+        return f"{self.actor}.{self.name}()"
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """An actor class and the table of its methods."""
+
+    actor: type[Any]
+    methods: dict[str, Method]
+
+    @property
+    def name(self) -> str:
+        return self.actor.__name__
+
+    def unknown(self, name: str, actor: object) -> UnknownHandler:
+        """Return the error for an attribute that is no handler, with the nearest cure."""
+        if hasattr(actor, name):
+            cure = f"{name!r} belongs to the actor alone; add a @handler that returns or changes it"
+        elif near := difflib.get_close_matches(name, self.methods, 1):
+            cure = f"did you mean {near[0]!r}?"
+        else:
+            cure = f"it has {', '.join(self.methods) or 'none'}"
+        return UnknownHandler(f"actor {self.name} has no handler {name!r}: {cure}")
+
+
+class Bound(Protocol[P, R_co]):
+    """A handler bound to somebody who can serve it: an instance or a ref."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+        """Ask: send the message and return the reply, or raise what the handler raised."""
+        ...
+
+    def tell(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, None]:
+        """Send the message and wait only for room in the mailbox; a failure is the actor's own."""
+        ...
+
+    def tell_nowait(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Send the message at once, or raise `MailboxFull`; may be called from any thread."""
+        ...
+
+
+class BoundStream(Protocol[P, R_co]):
+    """A stream handler bound to somebody who can serve it."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R_co]:
+        """Return the stream; it starts with the first item asked for."""
+        ...
+
+
+class _Direct:
+    """A handler bound to a plain instance: no mailbox in between."""
+
+    __slots__ = ("_instance", "_method")
+
+    def __init__(self, instance: object, method: Method) -> None:
+        self._instance = instance
+        self._method = method
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        method = self._method
+        value = method.function(self._instance, *args, **kwargs)
+        if method.kind is Kind.ASYNC or (method.interleaved and inspect.isawaitable(value)):
+            return await value
+        return value
+
+    async def tell(self, *args: Any, **kwargs: Any) -> None:
+        await self(*args, **kwargs)
+
+    def tell_nowait(self, *args: Any, **kwargs: Any) -> None:
+        if self._method.kind is not Kind.PLAIN or self._method.interleaved:
+            raise WrongCall(f"{self._method} may wait, so a plain object can't be told without waiting; use tell()")
+        self._method.function(self._instance, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<handler {self._method} of {self._instance!r}>"
+
+
+class _AnyHandler(Generic[P, R_co]):
+    """What both handler descriptors share: the function, its rules and its row."""
+
+    def __init__(self, function: Callable[..., Any], *, idempotent: bool, interleaved: bool) -> None:
+        self.function = function
+        self.idempotent = idempotent
+        self.interleaved = interleaved
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.__wrapped__ = function
+        self.__isabstractmethod__ = getattr(function, "__isabstractmethod__", False)
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._row = _row(owner.__name__, name, self)
+
+    def __repr__(self) -> str:
+        return f"<handler {self._row}>"
+
+
+class Handler(_AnyHandler[P, R_co]):
+    """A method that serves a message (see `handler`)."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> Handler[P, R_co]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any]) -> Bound[P, R_co]: ...
+    def __get__(self, instance: object | None, owner: type[Any]) -> Any:
+        return self if instance is None else _Direct(instance, self._row)
+
+
+class StreamHandler(_AnyHandler[P, R_co]):
+    """A method that serves a message with a stream of items (see `handler`)."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> StreamHandler[P, R_co]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any]) -> BoundStream[P, R_co]: ...
+    def __get__(self, instance: object | None, owner: type[Any]) -> Any:
+        return self if instance is None else types.MethodType(self.function, instance)
+
+
+# Below, mypy fears a function that fits two overloads; the order decides, and the first one is the right one.
+
+
+class _Decorator(Protocol):
+    """`handler` with its options given, waiting for the function."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[Concatenate[A, P], AsyncIterator[T]]
+    ) -> StreamHandler[P, T]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[A, P], Coroutine[Any, Any, R]]) -> Handler[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[A, P], R | Awaitable[R]]) -> Handler[P, R]: ...
+
+
+@overload
+def handler(  # type: ignore[overload-overlap]
+    function: Callable[Concatenate[A, P], AsyncIterator[T]],
+) -> StreamHandler[P, T]: ...
+@overload
+def handler(function: Callable[Concatenate[A, P], Coroutine[Any, Any, R]]) -> Handler[P, R]: ...
+@overload
+def handler(function: Callable[Concatenate[A, P], R | Awaitable[R]]) -> Handler[P, R]: ...
+@overload
+def handler(*, idempotent: bool = False, interleaved: bool = False) -> _Decorator: ...
+def handler(function: Callable[..., Any] | None = None, *, idempotent: bool = False, interleaved: bool = False) -> Any:
+    """Make a method a handler: callers reach it by message, one at a time.
+
+    A plain `def` never waits and is the fast path. An `async def` may wait and holds the mailbox while it
+    does. An `async def` with a `yield` is a stream: each step from one `yield` to the next is a turn of its
+    own, so a slow consumer slows its stream and holds nobody else up.
+
+    - `interleaved`: it may wait without holding the mailbox. An `async def` then runs beside the other
+      messages; a plain `def` takes its turn and may return an awaitable (`Eventually`), which is waited for
+      outside the mailbox.
+    - `idempotent`: running it twice does no harm, so it may be sent again after a lost link.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        _refuse_what_is_no_method(function)
+        descriptor: type[_AnyHandler[Any, Any]] = StreamHandler if inspect.isasyncgenfunction(function) else Handler
+        return descriptor(function, idempotent=idempotent, interleaved=interleaved)
+
+    return decorate if function is None else decorate(function)
+
+
+def _refuse_what_is_no_method(function: object) -> None:
+    if not inspect.isfunction(function):
+        raise ContractError(f"@handler decorates methods, got {function!r}; put @handler on top of other decorators")
+    if inspect.isgeneratorfunction(function):
+        raise ContractError(f"{function.__qualname__} is a plain generator; a stream is an `async def` with a yield")
+    if not inspect.signature(function).parameters:
+        raise ContractError(f"{function.__qualname__} takes no self; a handler is a method of an actor class")
+
+
+def _row(actor: str, name: str, declared: _AnyHandler[Any, Any]) -> Method:
+    function = declared.function
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needs_keywords = any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return Method(
+        actor=actor,
+        name=name,
+        function=function,
+        kind=_kind(function),
+        idempotent=declared.idempotent,
+        interleaved=declared.interleaved,
+        waits=declared.interleaved or inspect.iscoroutinefunction(function),
+        signature=inspect.signature(function).replace(parameters=parameters),
+        least=math.inf if needs_keywords else sum(p.default is p.empty for p in positional),
+        most=math.inf if takes_any else len(positional),
+    )
+
+
+class _Annotation(str):
+    """An annotation that was never evaluated, shown without its quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _readable(signature: inspect.Signature) -> inspect.Signature:
+    parameters = [_unquoted(p) for p in signature.parameters.values()]
+    returned = signature.return_annotation
+    return signature.replace(
+        parameters=parameters,
+        return_annotation=_Annotation(returned) if isinstance(returned, str) else returned,
+    )
+
+
+def _unquoted(parameter: inspect.Parameter) -> inspect.Parameter:
+    hint = parameter.annotation
+    return parameter.replace(annotation=_Annotation(hint)) if isinstance(hint, str) else parameter
+
+
+def _kind(function: Callable[..., Any]) -> Kind:
+    if inspect.isasyncgenfunction(function):
+        return Kind.STREAM
+    return Kind.ASYNC if inspect.iscoroutinefunction(function) else Kind.PLAIN
+
+
+class Message(Generic[R_co]):
+    """Base of a behaviour's messages that are asked: `class Hello(la.Message[str])` is answered with a `str`."""
+
+    __slots__ = ()
+
+
+class Mailbox(Protocol[M_co]):
+    """What a behaviour reads: `async for message in mailbox` ends when the actor is asked to stop."""
+
+    def __aiter__(self) -> Mailbox[M_co]: ...
+    async def __anext__(self) -> M_co: ...
+    async def receive(self) -> M_co:
+        """Wait for the next message; raise `anyio.EndOfStream` when the actor is asked to stop."""
+        ...
+
+    def reply(self, message: Message[R], value: R) -> None:
+        """Answer the ask that brought `message`; does nothing if it was told."""
+        ...
+
+
+class Behaviour(Generic[M, P]):
+    """A function actor (see `actor`): spawn it to run it."""
+
+    def __init__(self, function: Callable[..., Coroutine[Any, Any, None]]) -> None:
+        if not inspect.iscoroutinefunction(function) or not inspect.signature(function).parameters:
+            raise ContractError(f"{function.__qualname__} must be `async def {function.__name__}(mailbox, ...)`")
+        self.function = function
+        self.name = function.__name__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+        self._messages: tuple[type[Any], ...] | None = None
+
+    @property
+    def messages(self) -> tuple[type[Any], ...]:
+        """The classes that the mailbox's annotation names; empty where anything may come."""
+        # Read on first use: when the decorator runs, the annotation may name classes still to be defined.
+        if self._messages is None:
+            mailbox = next(iter(inspect.signature(self.function).parameters))
+            hint = typing.get_type_hints(self.function).get(mailbox)
+            self._messages = _classes(typing.get_args(hint)[0]) if typing.get_args(hint) else ()
+        return self._messages
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise `WrongCall` where the arguments after the mailbox don't fit."""
+        signature = inspect.signature(self.function)
+        try:
+            signature.bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise WrongCall(f"{self.name}: {error}; its signature is {self.name}{_readable(signature)}") from None
+
+    def check(self, message: object) -> None:
+        """Raise `WrongMessage`, at the caller, for a value that the mailbox's type excludes."""
+        if self.messages and not isinstance(message, self.messages):
+            names = " | ".join(cls.__name__ for cls in self.messages)
+            raise WrongMessage(f"{self.name} takes {names}, got {message!r}", message)
+
+    def __repr__(self) -> str:
+        return f"<behaviour {self.name}>"
+
+
+def _classes(hint: Any) -> tuple[type[Any], ...]:
+    """Flatten a union of classes; a member that can't be checked at run time lets everything through."""
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    classes = tuple(typing.get_origin(member) or member for member in members)
+    return classes if all(isinstance(cls, type) for cls in classes) else ()
+
+
+@overload
+def actor(target: type[C]) -> type[C]: ...  # type: ignore[overload-overlap]
+@overload
+def actor(target: Callable[Concatenate[Mailbox[M], P], Coroutine[Any, Any, None]]) -> Behaviour[M, P]: ...
+def actor(target: Any) -> Any:
+    """Make a class or an async function an actor, to be started with `spawn`.
+
+    A class has handlers (see `handler`) and may have `on_start(self)`, which runs before the first message,
+    `on_stop(self)`, which runs after the last one, and `on_terminated(self, terminated)`, which is told of
+    the actors it watches; each plain or async. A function is a behaviour: it reads its own `Mailbox`.
+    """
+    if inspect.isclass(target):
+        contract_of(target, declare=True)
+        return target
+    if inspect.isfunction(target):
+        return Behaviour[Any, ...](target)
+    raise ContractError(f"@actor decorates a class or an async function, got {target!r}")
+
+
+_CONTRACT = "__lightactors_contract__"
+
+
+def contract_of(target: object, *, declare: bool = False) -> Contract:
+    """Return the contract of an actor class; a subclass of an actor is an actor.
+
+    Raises `ContractError` for anything else, with the cure.
+    """
+    if not isinstance(target, type):
+        _refuse_what_is_no_class(target)
+    if not (declare or hasattr(target, _CONTRACT)):
+        raise ContractError(f"{target.__name__} is not an actor; decorate the class with @lightactors.actor")
+    if _CONTRACT not in target.__dict__:
+        setattr(target, _CONTRACT, Contract(target, dict(_rows(target))))
+    return typing.cast("Contract", getattr(target, _CONTRACT))
+
+
+def _refuse_what_is_no_class(target: object) -> NoReturn:
+    name = type(target).__name__
+    if hasattr(type(target), _CONTRACT):
+        raise ContractError(f"{target!r} is an instance; spawn the class with its arguments: spawn({name}, ...)")
+    if inspect.isfunction(target):
+        raise ContractError(f"{target.__name__} is not an actor; decorate it with @lightactors.actor")
+    raise ContractError(f"{target!r} is not an actor class or behaviour; decorate one with @lightactors.actor")
+
+
+def _rows(cls: type[Any]) -> typing.Iterator[tuple[str, Method]]:
+    for name in dir(cls):
+        declared = inspect.getattr_static(cls, name)
+        if isinstance(declared, _AnyHandler):
+            yield name, _row(cls.__name__, name, declared)

@@ -1,0 +1,122 @@
+"""Every exception of lightactors, drawn by who can do something about it.
+
+```
+LightActorsError
+├── SendError               the message had no effect, or nobody knows; `.message` says which
+│   ├── ActorNotRunning     it is stopped or was never started: the message did not run
+│   ├── ActorStopped        it ended before it replied: the message may have run
+│   ├── MailboxFull         only from `tell_nowait`: the message did not run
+│   ├── WrongCall           wrong arguments for the handler (a TypeError too)
+│   ├── WrongMessage        not a message of the behaviour's mailbox (a TypeError too)
+│   ├── UnknownHandler      the actor has no such handler (an AttributeError too)
+│   └── AskCycle            the asked actor waits, directly or not, for the asker
+├── ContractError           an actor, agent or algorithm is declared wrongly (a TypeError too)
+├── SpawnError              the actor failed before it was ready; the cause is chained
+│   └── NameTaken           another kind of actor runs under that name
+├── StoreError              the store refused a call; nothing was stored (a ValueError too)
+│   ├── NotFound            no such rollout, attempt, worker or resources
+│   ├── InvalidArgument     a value outside what the method takes
+│   ├── InvalidTransition   the rollout or attempt can't change like that
+│   ├── Conflict            the id is taken by something else
+│   ├── FencedAttempt       an attempt that is no longer current spoke
+│   └── SpansEvicted        the spans were given up to keep memory bounded
+├── ConfigurationError      a trainer or strategy was set up wrongly (a ValueError too)
+└── ExecutionError          an execution ended, but not the way it should have
+```
+
+A handler's own error arrives at the asker as itself. Deadlines raise Python's `TimeoutError`, as
+`anyio.fail_after` does; cancellation is never wrapped; several failures arrive as an `ExceptionGroup`.
+"""
+
+from __future__ import annotations
+
+
+class LightActorsError(Exception):
+    """Base of every exception that lightactors raises on its own behalf."""
+
+
+class SendError(LightActorsError):
+    """A message had no effect, or nobody knows whether it had.
+
+    `message` is what was sent, where it surely did not run; otherwise None.
+    """
+
+    def __init__(self, text: str, message: object = None) -> None:
+        super().__init__(text)
+        self.message = message
+
+
+class ActorNotRunning(SendError):
+    """The actor is stopped or was never started; the message did not run and may be sent elsewhere."""
+
+
+class ActorStopped(SendError):
+    """The actor ended before it replied; the message may have run in part."""
+
+
+class MailboxFull(SendError):
+    """`tell_nowait` found no room; `tell` would have waited for it."""
+
+
+class WrongCall(SendError, TypeError):
+    """The arguments don't fit the handler's signature."""
+
+
+class WrongMessage(SendError, TypeError):
+    """The value is no message of the behaviour's mailbox."""
+
+
+class UnknownHandler(SendError, AttributeError):
+    """The actor has no handler of that name."""
+
+
+class AskCycle(SendError):
+    """The asked actor waits, directly or through others, for the asker: neither could ever go on."""
+
+
+class ContractError(LightActorsError, TypeError):
+    """An actor, agent or algorithm is declared in a way that cannot work."""
+
+
+class SpawnError(LightActorsError):
+    """The actor failed before it was ready; what it raised is the cause."""
+
+
+class NameTaken(SpawnError):
+    """A running actor of another kind holds the name."""
+
+
+class StoreError(LightActorsError, ValueError):
+    """The store refused a call; nothing of it was stored."""
+
+
+class NotFound(StoreError):
+    """The store holds no rollout, attempt, worker or resources of that id."""
+
+
+class InvalidArgument(StoreError):
+    """A value lies outside what the method takes."""
+
+
+class InvalidTransition(StoreError):
+    """A rollout or an attempt cannot go from its status to the one asked for."""
+
+
+class Conflict(StoreError):
+    """The id is already taken by something that differs."""
+
+
+class FencedAttempt(StoreError):
+    """An attempt that is no longer its rollout's current one tried to report."""
+
+
+class SpansEvicted(StoreError):
+    """The spans were given up to keep the store's memory bounded."""
+
+
+class ConfigurationError(LightActorsError, ValueError):
+    """A trainer, runner or strategy was given a value that it cannot work with."""
+
+
+class ExecutionError(LightActorsError):
+    """An execution ended, but not the way it should have."""
