@@ -32,6 +32,11 @@ Eventually: TypeAlias = R | Awaitable[R]
 """A value now, or an awaitable that brings it: what a plain `interleaved` handler may return."""
 
 
+def is_awaited(value: object) -> bool:
+    """Tell an awaitable, which brings the value, from the value itself."""
+    return type(value) is types.CoroutineType or inspect.isawaitable(value)
+
+
 class Kind(Enum):
     """How a handler's function runs."""
 
@@ -68,6 +73,11 @@ class Method:
         except TypeError as error:
             raise WrongCall(f"{self}: {error}; its signature is {self.name}{_readable(self.signature)}") from None
 
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Return a call as it is written."""
+        arguments = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+        return f"{self.actor}.{self.name}({', '.join(arguments)})"
+
     def __str__(self) -> str:
         return f"{self.actor}.{self.name}()"
 
@@ -85,7 +95,7 @@ class Contract:
 
     def unknown(self, name: str, actor: object) -> UnknownHandler:
         """Return the error for an attribute that is no handler, with the nearest cure."""
-        if hasattr(actor, name):
+        if inspect.getattr_static(actor, name, None) is not None:  # without running a property of the actor's
             cure = f"{name!r} belongs to the actor alone; add a @handler that returns or changes it"
         elif near := difflib.get_close_matches(name, self.methods, 1):
             cure = f"did you mean {near[0]!r}?"
@@ -130,7 +140,7 @@ class _Direct:
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         method = self._method
         value = method.function(self._instance, *args, **kwargs)
-        if method.kind is Kind.ASYNC or (method.interleaved and inspect.isawaitable(value)):
+        if method.kind is Kind.ASYNC or (method.interleaved and is_awaited(value)):
             return await value
         return value
 
@@ -365,8 +375,9 @@ def actor(target: Any) -> Any:
     """Make a class or an async function an actor, to be started with `spawn`.
 
     A class has handlers (see `handler`) and may have `on_start(self)`, which runs before the first message,
-    `on_stop(self)`, which runs after the last one, and `on_terminated(self, terminated)`, which is told of
-    the actors it watches; each plain or async. A function is a behaviour: it reads its own `Mailbox`.
+    `on_stop(self)`, which runs after the last one, even if `on_start` did not get to its end, and
+    `on_terminated(self, terminated)`, which is told of the actors it watches; each plain or async. A function is
+    a behaviour: it reads its own `Mailbox`.
     """
     if inspect.isclass(target):
         contract_of(target, declare=True)

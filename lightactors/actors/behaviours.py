@@ -79,21 +79,22 @@ class BehaviourCell(Cell):
             self._unanswered.setdefault(id(message), []).append((message, ask))
 
     def reply(self, message: object, value: object) -> None:
-        for _, ask in self._unanswered.pop(id(message), [])[:1]:
-            ask.answer(value)
+        asks = self._unanswered.get(id(message))
+        if asks:
+            asks.pop(0)[1].answer(value)
+        if asks == []:
+            del self._unanswered[id(message)]
 
     def abandon(self, ask: Ask) -> None:
         """The asker gave up: forget his message if it is still queued; a behaviour is never cancelled for it."""
         ask.abandoned = True
 
     def _refuse_what_is_queued(self) -> None:
-        queue = self.mailbox.queue
-        while queue:
-            self.refuse(*queue.popleft())
+        super()._refuse_what_is_queued()
         failure = Failure(ActorStopped(f"{self.kind} {self.path} ended without a reply"))
         for asks in self._unanswered.values():
             for _, ask in asks:
-                ask.answer(failure)
+                ask.answer_from_afar(failure, self.loop)
         self._unanswered.clear()
 
     def _reason(self) -> Reason:

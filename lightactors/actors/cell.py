@@ -9,18 +9,18 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
+from lightactors.actors import cycles
 from lightactors.actors import owner as owners
 from lightactors.actors.loops import FAIR_SHARE
-from lightactors.actors.mailbox import Ask, Failure, Mailbox
+from lightactors.actors.mailbox import Ask, Failure, Mailbox, sent
 from lightactors.actors.owner import Owner, State, Statistics, Tree
 from lightactors.actors.stopping import stop_all
 from lightactors.actors.terminated import Reason, Terminated
-from lightactors.contract import Contract, Kind, Method
+from lightactors.contract import Contract, Kind, Method, is_awaited
 from lightactors.errors import ActorNotRunning, ActorStopped
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from lightactors.actors.threads import LoopThread
 
 logger = logging.getLogger("lightactors")
+
+
+class _Aside(NamedTuple):
+    """What an actor has under way beside its mailbox."""
+
+    ask: Ask | Production | None
+    only_waits: bool
 
 
 class Cell(Owner):
@@ -81,11 +88,11 @@ class Cell(Owner):
         self.failed = 0
         self.error: BaseException | None = None  # what this actor died of
         self.last_error: BaseException | None = None  # what a handler raised last, here or at its asker
-        self.waits_for: list[Cell] = []  # whom the turn under way has asked
-        self.watched: set[Cell] | None = None  # whose end is told to the actor as a signal
+        self.waits_for: list[tuple[Cell, Ask | Production]] = []  # whom the turn under way has asked
+        self.watched: set[Cell] | None = None  # the children whose failure is told to the actor as a signal
         self._watchers: list[Callable[[Terminated], object]] | None = []
         self._turn: Ask | Production | None = None  # whose ask the turn under way serves
-        self._asides: dict[anyio.CancelScope, bool] | None = None  # what is interleaved: does it only wait?
+        self._asides: dict[anyio.CancelScope, _Aside] | None = None  # what is interleaved
         self._productions: set[Production] | None = None
         self._scope: anyio.CancelScope | None = None
         self._task: object = None
@@ -146,13 +153,15 @@ class Cell(Owner):
     def _start_task(self) -> None:
         context = self.system.context.copy()
         context.run(owners.current.set, self)
-        context.run(owners.holding.set, True)
+        context.run(cycles.holder.set, self)
         self._task = self.loop.start(self._live, f"actor {self.path}", context)
 
     async def _live(self) -> None:
         try:
             if self.state is State.STARTING:
                 await self._open()
+            elif not self._opened:
+                self._on_stop = None  # stopped before `on_start` began: there is nothing to clean up
             while not self._must_leave():
                 # One scope for many turns: it is opened anew only after it was used to cancel one.
                 with anyio.CancelScope() as self._scope:
@@ -164,21 +173,20 @@ class Cell(Owner):
             await self._leave()
 
     async def _open(self) -> None:
-        started, self._turn = self._turn, None
+        started = self._turn
         assert started is not None
         assert self._on_start is not None
         with anyio.CancelScope() as self._scope:
             try:
                 await _maybe_wait(self._on_start())
             except Exception as error:
-                self.error = error
-                self.mailbox.closed = True
-                started.answer(Failure(error))
-            else:
-                self._ready(started)
-        if self.state is State.STARTING:
-            self._interrupted = True
-            started.answer(Failure(ActorStopped(f"actor {self.path} was stopped while it started")))
+                self.fail(error)
+        self._turn = None
+        if self._must_leave():
+            stopped = ActorStopped(f"actor {self.path} was stopped while it started")
+            started.answer(Failure(self.error or stopped))
+        else:
+            self._ready(started)
 
     # Turns
 
@@ -265,7 +273,7 @@ class Cell(Owner):
 
     def _goes_aside(self, method: Method, value: Any, ask: Ask | None) -> bool:
         """Let an awaitable go on outside the mailbox; False for a plain value."""
-        if type(value) is not CoroutineType and not inspect.isawaitable(value):
+        if not is_awaited(value):
             return False
         self.aside(value, ask, str(method), only_waits=method.kind is Kind.PLAIN)
         return True
@@ -280,11 +288,12 @@ class Cell(Owner):
             ask.give_up = scope.cancel
         if self._asides is None:
             self._asides = {}
-        self._asides[scope] = only_waits
+        self._asides[scope] = _Aside(ask, only_waits)
         if only_waits and self.mailbox.closed:
             scope.cancel()
         context = self.system.context.copy()
         context.run(owners.current.set, self)
+        context.run(cycles.holder.set, None)
 
         async def run() -> None:
             await self._run_aside(scope, awaitable, ask)
@@ -314,8 +323,8 @@ class Cell(Owner):
                 self.mailbox.nudge()
 
     async def _finish_asides(self) -> None:
-        for scope, only_waits in list((self._asides or {}).items()):
-            if only_waits:
+        for scope, aside in list((self._asides or {}).items()):
+            if aside.only_waits:
                 scope.cancel()
         while self._asides:
             await self.mailbox.wait()
@@ -337,9 +346,10 @@ class Cell(Owner):
 
     def watches(self, cell: Cell) -> None:
         """Have the end of `cell` sent to this actor as a signal."""
-        if self.watched is None:
-            self.watched = set()
-        self.watched.add(cell)
+        if cell.owner is self:
+            if self.watched is None:
+                self.watched = set()
+            self.watched.add(cell)
         cell.when_ended(self.mailbox.signal)
 
     # Cancelling
@@ -366,8 +376,12 @@ class Cell(Owner):
 
     def fail(self, error: BaseException) -> None:
         """Die of `error`; the owner is told."""
-        if self.error is None and self.state < State.LEAVING:
-            self.error = error
+        if self.error is not None or self.state is State.STOPPED:
+            return
+        self.error = error
+        if self._opened:
+            self.owner.order(self.owner.child_failed, self, error)
+        if self.state < State.LEAVING:
             self.mailbox.close()
             self._cut()
 
@@ -376,6 +390,11 @@ class Cell(Owner):
             error.add_note(f"{child.path} failed, and with it its owner {self.path}; watch it to go on without it")
             self.last_error = error
             self.fail(error)
+
+    def child_ended(self, child: Cell) -> None:
+        super().child_ended(child)
+        if self.watched is not None:
+            self.watched.discard(child)
 
     # Stopping
 
@@ -414,7 +433,7 @@ class Cell(Owner):
 
     async def _leave(self) -> None:
         self.mailbox.close()
-        self.state = max(self.state, State.LEAVING)
+        self.state = max(self.state, State.DRAINING)
         unfinished, self._turn = self._turn, None
         if unfinished is not None:
             unfinished.answer(Failure(ActorStopped(f"actor {self.path} stopped before it replied")))
@@ -422,6 +441,7 @@ class Cell(Owner):
         with anyio.CancelScope(shield=True):
             self._cut()
             await self._finish_asides()
+            self.state = max(self.state, State.LEAVING)
             await self._close_productions()
             await self._stop_children()
             await self._run_on_stop()
@@ -430,19 +450,20 @@ class Cell(Owner):
     def _refuse_what_is_queued(self) -> None:
         queue = self.mailbox.queue
         while queue:
-            method, args, _, ask = queue.popleft()
-            self.refuse(f"{method.name}{args}", ask)
-
-    def refuse(self, message: object, ask: Ask | Production | None) -> None:
-        """Say that a queued message will not be handled: to its asker, or as a dead letter."""
-        if ask is None:
-            self.system.dead_letter(self.path, message)
-        else:
-            ask.answer(Failure(ActorNotRunning(f"actor {self.path} stopped before it handled this", message)))
+            envelope = queue.popleft()
+            ask = envelope[-1]
+            if ask is None:
+                self.system.order(self.system.dead_letter, self.path, sent(envelope))
+            elif ask not in (self._productions or ()):  # a stream under way is ended by `_close_productions`
+                error = ActorNotRunning(f"actor {self.path} stopped before it handled this", sent(envelope))
+                ask.answer_from_afar(Failure(error), self.loop)
 
     async def _close_productions(self) -> None:
         for production in list(self._productions or ()):
-            await production.close()
+            with anyio.move_on_after(self.system.grace) as scope:
+                await production.close()
+            if scope.cancelled_caught:
+                logger.warning("%s was cancelled in its clean-up after a grace of %s s", production, self.system.grace)
 
     async def _stop_children(self) -> None:
         if self.children:
@@ -458,14 +479,12 @@ class Cell(Owner):
             except Exception as error:
                 error.add_note(f"raised by on_stop of actor {self.path}")
                 self.last_error = error
-                self.error = self.error or error
+                self.fail(error)
         if scope.cancelled_caught:
             logger.warning("on_stop of actor %s was cancelled after its grace of %s s", self.path, grace)
 
     def _end(self) -> None:
         self.state = State.STOPPED
-        if self.error is not None and self._opened:
-            self.owner.order(self.owner.child_failed, self, self.error)
         self.owner.order(self.owner.child_ended, self)
         if self.thread is None:
             self.announce()
@@ -475,13 +494,13 @@ class Cell(Owner):
     def abandoned(self) -> None:
         """Give the actor up: it reacts to nothing. From any thread."""
         self.state = State.STOPPED
-        self.mailbox.closed = True
+        self.mailbox.lock_up()
         self._refuse_what_is_queued()
-        turn = self._turn
-        if turn is not None:
-            turn.answer(Failure(ActorStopped(f"actor {self.path} was abandoned: it did not react to being cancelled")))
-        for production in list(self._productions or ()):
-            production.answer(Failure(ActorStopped(f"actor {self.path} was abandoned")))
+        failure = Failure(ActorStopped(f"actor {self.path} was abandoned: it did not react to being cancelled"))
+        asides = [aside.ask for aside in (self._asides or {}).values()]
+        for ask in {self._turn, *asides, *(self._productions or ())}:
+            if ask is not None:
+                ask.answer_from_afar(failure, self.loop)
         self.owner.order(self.owner.child_ended, self)
         self.announce(Reason.ABANDONED)
 

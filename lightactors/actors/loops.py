@@ -81,6 +81,14 @@ class Loop(ABC):
                 self._wake()
             except RuntimeError:
                 self._posted.clear()
+                self._waking = False
+
+    def order(self, function: Callable[..., object], *args: Any) -> None:
+        """Call `function` in the loop: at once if that is where we are, else soon."""
+        if self.is_running_here():
+            function(*args)
+        else:
+            self.post(function, *args)
 
     def _run_posted(self) -> None:
         # Lowered first: a post that comes during the run either is still seen by it or wakes the loop again.
@@ -124,7 +132,25 @@ class AsyncioLoop(Loop):
     def start(
         self, function: Callable[[], Coroutine[Any, Any, None]], name: str, context: contextvars.Context
     ) -> object:
-        return self._loop.create_task(function(), name=name, context=context)
+        begun = False
+
+        async def run() -> None:
+            nonlocal begun
+            begun = True
+            await function()
+
+        def begin(task: asyncio.Task[None]) -> None:
+            # asyncio drops a task that is cancelled before its first step. Ours must clean up: it begins, and then
+            # is cancelled.
+            if not begun:
+                self._loop.call_soon(create().cancel)
+
+        def create() -> asyncio.Task[None]:
+            return self._loop.create_task(run(), name=name, context=context)
+
+        task = create()
+        task.add_done_callback(begin)
+        return task
 
     async def pause(self) -> None:
         await asyncio.sleep(0)
@@ -206,6 +232,11 @@ def current() -> Loop:
     if loop is None or not loop.is_running_here():
         loop = _here.loop = TrioLoop() if _in_trio() else _asyncio_loop()
     return loop
+
+
+def is_any_running() -> bool:
+    """Tell whether the caller runs inside an event loop."""
+    return _in_trio() or asyncio._get_running_loop() is not None  # noqa: SLF001 (see `is_running_here`)
 
 
 def _in_trio() -> bool:

@@ -7,9 +7,12 @@ once half of the room is free, so that a fast sender costs a task switch per hal
 
 from __future__ import annotations
 
+import itertools
 import threading
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
+from operator import itemgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from lightactors.actors.loops import Loop, Slot
     from lightactors.actors.streams import Production
     from lightactors.contract import Method
+
+_places = itertools.count()
+"""Where in the line a sender stands who waits for room."""
 
 _EMPTY: deque[Any] = deque(maxlen=0)
 """Stands for every lane that nothing has entered yet: an empty deque takes 600 bytes, and most actors need none."""
@@ -55,6 +61,11 @@ class Ask:
         else:
             self._loop.post(self._slot.set, value)
 
+    def answer_from_afar(self, value: object, receiver: Loop) -> None:
+        """Reply in place of a receiver that can't; from any thread."""
+        self.answered = True
+        (self._loop or receiver).order(self._slot.set, value)
+
     def fail(self, error: BaseException) -> None:
         """Reply with an error."""
         self.answer(Failure(error))
@@ -65,6 +76,14 @@ class Ask:
         if type(value) is Failure:
             raise value.error
         return value
+
+
+def sent(envelope: Any) -> object:
+    """Return what the sender knows of an envelope: a behaviour's message itself, or the call as text."""
+    if len(envelope) == 2:
+        return envelope[0]
+    method, args, kwargs, ask = envelope
+    return method.call(args, kwargs) if ask is None or isinstance(ask, Ask) else str(ask)
 
 
 class Mailbox:
@@ -118,12 +137,14 @@ class Mailbox:
 
     async def put(self, message: Any) -> None:
         """Put a message in, after waiting for room; raise `ActorNotRunning` when the mailbox is closed."""
-        while len(self.queue) >= self.capacity and not self.closed:
-            await self._room()
-        try:
-            self.put_nowait(message)
-        except MailboxFull:  # another thread took the room in between
-            await self.put(message)
+        place = next(_places)
+        while True:
+            while len(self.queue) >= self.capacity and not self.closed:
+                await self._room(place)
+            try:
+                return self.put_nowait(message)
+            except MailboxFull:  # another thread took the room in between
+                continue
 
     def _put_from_afar(self, message: Any) -> None:
         self.open_queue()
@@ -155,32 +176,30 @@ class Mailbox:
 
     def _refusal(self, message: Any) -> ActorNotRunning | MailboxFull:
         if self.closed:
-            return ActorNotRunning(f"actor {self.name!r} is not running; spawn it before you send to it", message)
-        return MailboxFull(f"the mailbox of {self.name!r} holds {len(self.queue)} messages; wait with tell()", message)
+            text = f"actor {self.name!r} is not running; spawn it before you send to it"
+            return ActorNotRunning(text, sent(message))
+        text = f"the mailbox of {self.name!r} holds {len(self.queue)} messages; wait with tell()"
+        return MailboxFull(text, sent(message))
 
-    async def _room(self) -> None:
+    async def _room(self, place: int) -> None:
         here = loops.current()
         slot = here.slot()
-
-        def free() -> None:
-            if here is self.loop:
-                slot.set(None)
-            else:
-                here.post(slot.set, None)
-
+        sender = place, lambda: here.order(slot.set, None)
         with self.lock:
-            if self.closed or len(self.queue) < self.capacity:
-                return
             if self._senders is _EMPTY:
                 self._senders = deque()
-            self._senders.append(free)
+            # In the order of their places: who was woken and found the room taken goes before who came later.
+            insort(self._senders, sender, key=itemgetter(0))
+            # Looked at after standing in line: the receiver, in another thread perhaps, looks the other way round.
+            if self.closed or len(self.queue) < self.capacity:
+                self._senders.remove(sender)
+                return
         try:
             await slot
         except BaseException:
-            # Woken and cancelled at once: others wait still, and the room is theirs.
             with self.lock:
-                if free in self._senders:
-                    self._senders.remove(free)
+                if sender in self._senders:
+                    self._senders.remove(sender)
             raise
 
     # The receiver
@@ -206,7 +225,7 @@ class Mailbox:
         with self.lock:
             senders = list(self._senders)
             self._senders.clear()
-        for free in senders:
+        for _, free in senders:
             free()
 
     async def wait(self) -> None:
@@ -242,7 +261,11 @@ class Mailbox:
 
     def close(self) -> None:
         """Take no more messages; what is queued stays. Senders who wait get `ActorNotRunning`."""
+        self.lock_up()
+        self.nudge()
+
+    def lock_up(self) -> None:
+        """Close without telling the receiver; from any thread."""
         with self.lock:
             self.closed = True
         self._free_all()
-        self.nudge()

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from lightactors.actors.cell import Cell
-from lightactors.actors.stopping import frame_of
+from lightactors.actors.stopping import frame_of, readable_stack
 
 if TYPE_CHECKING:
     from lightactors.actors.loops import Loop
@@ -54,36 +54,35 @@ class _Monitor:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watched: list[_Watched] = []
-        self._changed = threading.Event()
+        self._over = threading.Event()  # each thread has its own
         self._thread: threading.Thread | None = None
 
     def add(self, watched: _Watched) -> None:
         with self._lock:
             self._watched.append(watched)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lightactors monitor", daemon=True)
+                over = self._over = threading.Event()
+                self._thread = threading.Thread(target=self._run, args=(over,), name="lightactors monitor", daemon=True)
                 self._thread.start()
 
     def remove(self, watched: _Watched) -> None:
         with self._lock:
             self._watched.remove(watched)
-            thread = self._thread if not self._watched else None
-        if thread is not None:
-            self._changed.set()
-            thread.join()
+            if self._watched or self._thread is None:
+                return
+            # Whoever comes now gets a thread of his own, and this one need not be waited for twice.
+            thread, self._thread = self._thread, None
+            self._over.set()
+        thread.join()
 
-    def _run(self) -> None:
-        while watched := self._current():
+    def _run(self, over: threading.Event) -> None:
+        interval = 0.0
+        while not over.wait(interval):
+            with self._lock:
+                watched = list(self._watched)
             for one in watched:
                 one.look()
-            self._changed.wait(min(one.blocked_after for one in watched) / 4)
-
-    def _current(self) -> list[_Watched]:
-        with self._lock:
-            if not self._watched:
-                self._thread = None
-                self._changed.clear()
-            return list(self._watched)
+            interval = min((one.blocked_after for one in watched), default=0.0) / 4
 
 
 _monitor = _Monitor()
@@ -107,7 +106,7 @@ def _report(loop: Loop, blocked_after: float) -> None:
     frame = frame_of(loop.ident)
     if frame is None:
         return
-    stack = "".join(traceback.format_stack(frame))
+    stack = readable_stack(traceback.extract_stack(frame))
     logger.warning(
         "%s has kept its event loop from turning for %s s; let it await, or give it place='thread'. It is at:\n%s",
         _culprit(frame),

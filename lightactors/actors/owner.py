@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 current: ContextVar[Owner | None] = ContextVar("lightactors_owner", default=None)
 """Where the running code belongs: inside an actor its cell, inside `open_system` the system."""
 
-holding: ContextVar[bool] = ContextVar("lightactors_holding", default=False)
-"""Whether the running code holds its actor's mailbox: true in a turn, false in what is interleaved."""
-
 
 def here() -> Owner | None:
     """Return where the running code belongs, also in a handler that runs in its caller."""
@@ -135,7 +132,4 @@ class Owner(ABC):
 
     def order(self, function: Any, *args: Any) -> None:
         """Call `function` on this owner's loop: at once if that is where we are, else soon."""
-        if self.loop.is_running_here():
-            function(*args)
-        else:
-            self.loop.post(function, *args)
+        self.loop.order(function, *args)

@@ -7,15 +7,14 @@ can come between, so one at a time and FIFO hold, and it costs no task switch, n
 from __future__ import annotations
 
 from threading import get_ident
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from lightactors.actors import owner as owners
+from lightactors.actors import cycles
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.owner import State
 from lightactors.actors.streams import Stream
-from lightactors.contract import Kind, Message, Method
-from lightactors.errors import AskCycle, ContractError, WrongMessage
+from lightactors.contract import Kind, Message, Method, is_awaited
+from lightactors.errors import ContractError, WrongMessage
 
 if TYPE_CHECKING:
     from lightactors.actors.behaviours import BehaviourCell
@@ -142,7 +141,7 @@ class _BoundPlainThatMayWait(_BoundPlain):
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         value = await super().__call__(*args, **kwargs)
-        if type(value) is not CoroutineType:
+        if not is_awaited(value):
             return value
         reply = Ask()
         self._cell.aside(value, reply, str(self._method), only_waits=True)
@@ -175,17 +174,16 @@ async def ask(cell: Cell, method: Method, args: tuple[Any, ...], kwargs: dict[st
     here = cell.loop if get_ident() == cell.loop.ident else None
     reply = Ask(here, cell.loop)
     envelope = method, args, kwargs, reply
-    asker = _whose_turn_waits()
+    asker = cycles.holder.get()
     if asker is None:
         await cell.mailbox.put(envelope)
         return await _reply(cell, reply)
-    _refuse_cycle(asker, cell)
-    asker.waits_for.append(cell)
+    cycles.enter(asker, cell, reply)
     try:
         await cell.mailbox.put(envelope)
         return await _reply(cell, reply)
     finally:
-        asker.waits_for.remove(cell)
+        cycles.leave(asker, cell, reply)
 
 
 async def _reply(cell: Cell, reply: Ask) -> Any:
@@ -195,22 +193,6 @@ async def _reply(cell: Cell, reply: Ask) -> Any:
         if not reply.answered:
             cell.order(cell.abandon, reply)
         raise
-
-
-def _whose_turn_waits() -> Cell | None:
-    """Return the actor whose mailbox is held while the running code waits."""
-    return owners.current.get() if owners.holding.get() else None  # type: ignore[return-value]
-
-
-def _refuse_cycle(asker: Cell, asked: Cell) -> None:
-    """Raise `AskCycle` if `asked` can't answer before `asker` does."""
-    paths: list[tuple[Cell, ...]] = [(asked,)]
-    while paths:
-        path = paths.pop()
-        if path[-1] is asker:
-            names = " → ".join(cell.name for cell in (asker, *path))
-            raise AskCycle(f"ask cycle {names}: each waits for the next; make one of the handlers interleaved")
-        paths += [(*path, waited) for waited in path[-1].waits_for if waited not in path]
 
 
 class Ref(AnyRef, Generic[M_contra]):

@@ -137,10 +137,10 @@ def _recipe(actor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Recip
     def make() -> Any:
         try:
             return actor(*args, **kwargs)
-        except TypeError as error:
-            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+        except Exception as error:
+            if isinstance(error, TypeError) and error.__traceback__ and error.__traceback__.tb_next is None:
                 raise WrongCall(f"{actor.__name__} can't be made of these arguments: {error}") from None
-            raise
+            raise SpawnError(f"{actor.__name__} failed in __init__: {error!r}") from error
 
     return _Recipe(actor, make)
 

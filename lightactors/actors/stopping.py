@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lightactors")
 
+_HERE = os.path.dirname(__file__)
+
 _LAST_CHANCE = 0.1
 """Seconds that an actor has on a rung whose time its elder siblings have used up."""
 
@@ -33,10 +36,14 @@ class Rung(IntEnum):
     ABANDON = 2  # it did not react; its task or thread was reported and left behind
 
 
-async def stop_all(cells: Iterable[Cell], grace: float) -> list[Rung]:
-    """Stop cells one after another; all of them share the time that each rung has."""
+async def stop_all(cells: Iterable[Cell], grace: float, interrupt_grace: float | None = None) -> list[Rung]:
+    """Stop cells one after another; all of them share the time that each rung has.
+
+    They may drain for `grace` seconds, and have `interrupt_grace` (default: as many) to react to being cancelled.
+    """
     drain = anyio.current_time() + grace
-    return [await _climb(cell, drain, drain + grace) for cell in cells]
+    interrupt = drain + (grace if interrupt_grace is None else interrupt_grace)
+    return [await _climb(cell, drain, interrupt) for cell in cells]
 
 
 async def _climb(cell: Cell, drain: float, interrupt: float) -> Rung:
@@ -47,13 +54,15 @@ async def _climb(cell: Cell, drain: float, interrupt: float) -> Rung:
         cell.order(cell.close)
         if not await _before(drain, ended) and cell.state < State.LEAVING:
             rung = Rung.INTERRUPT
-            logger.warning("actor %s had not finished its queue in time and is cancelled", cell.path)
+            logger.warning("actor %s did not finish in time and is cancelled", cell.path)
             cell.order(cell.interrupt)
         if not ended.is_set() and not await _leaves(cell, ended, interrupt):
             rung = Rung.ABANDON
             _report(cell)
             cell.abandoned()
             await stop_all(reversed(list(cell.children.values())), 0)
+        elif cell.thread is not None:
+            cell.thread.join()
     return rung
 
 
@@ -62,8 +71,10 @@ async def _leaves(cell: Cell, ended: Flag, deadline: float) -> bool:
     grace = max(deadline - anyio.current_time(), _LAST_CHANCE)
     if await _before(deadline, ended):
         return True
-    while cell.state == State.LEAVING and await _turns(cell.loop, grace):
-        if await _before(anyio.current_time() + grace, ended):
+    has_children = True
+    while has_children and cell.state == State.LEAVING and await _turns(cell.loop, grace):
+        has_children = bool(cell.children)  # without any, only `on_stop` is left, which has a grace of its own
+        if await _before(anyio.current_time() + cell.system.grace + _LAST_CHANCE, ended):
             return True
     return ended.is_set()
 
@@ -82,19 +93,26 @@ async def _turns(loop: Loop, grace: float) -> bool:
 
 def _report(cell: Cell) -> None:
     logger.error(
-        "actor %s does not react to being cancelled and is left behind; it %s at:\n%s",
+        "actor %s does not react to being cancelled and is left behind; its %s is at:\n%s",
         cell.path,
-        "blocks its thread" if cell.place == "thread" else "stays",
+        cell.place,
         stack_of(cell),
     )
 
 
 def stack_of(cell: Cell) -> str:
     """Return the stack of an actor's thread, or of its task."""
-    if cell.place == "thread":
-        frame = frame_of(cell.loop.ident)
-        return "".join(traceback.format_stack(frame)) if frame else "(its thread has ended)"
-    return "".join(traceback.format_list(_awaits(cell.coroutine())))
+    if cell.place != "thread":
+        return readable_stack(_awaits(cell.coroutine()))
+    frame = frame_of(cell.loop.ident)
+    return readable_stack(traceback.extract_stack(frame)) if frame else "(its thread has ended)"
+
+
+def readable_stack(stack: traceback.StackSummary) -> str:
+    """Return a stack as text, from where the user's code begins."""
+    ours = [number for number, frame in enumerate(stack) if os.path.dirname(frame.filename) == _HERE]
+    begin = ours[-1] + 1 if ours and ours[-1] + 1 < len(stack) else 0
+    return "".join(traceback.format_list(stack[begin:]))
 
 
 def frame_of(thread: int) -> FrameType | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 
-from lightactors.actors import loops
+from lightactors.actors import cycles, loops
 from lightactors.actors.mailbox import Envelope, Failure
 from lightactors.contract import Kind, Method
 from lightactors.errors import ActorStopped
@@ -43,8 +43,13 @@ class _Outlet:
             self._slot.set(None)
 
     async def wait(self) -> None:
+        if self._slot is not None:
+            raise RuntimeError("another task waits for the next item of this stream; give each task its own stream")
         self._slot = self.loop.slot()
-        await self._slot
+        try:
+            await self._slot
+        finally:
+            self._slot = None
 
 
 class Production:
@@ -98,7 +103,7 @@ class Production:
             if not self._closed:
                 await self._produce(actor)
         except BaseException:
-            self.answer(Failure(ActorStopped(f"the stream {self._method} was cut")))
+            self._over(Failure(ActorStopped(f"the stream {self._method} was cut")))
             raise
         finally:
             self._stepping = False
@@ -111,6 +116,10 @@ class Production:
         """Hear of the outcome of a turn; a failure ends the stream."""
         if type(value) is Failure:
             self._finish(value)
+
+    def answer_from_afar(self, value: object, _: Loop) -> None:
+        """End the stream in place of an actor that can't; from any thread."""
+        self.answer(value)
 
     def _open(self, actor: object) -> AsyncGenerator[Any, None]:
         if self._items is None:
@@ -127,11 +136,9 @@ class Production:
             try:
                 item = await anext(items)
             except StopAsyncIteration:
-                self._finish(_END)
+                self._over(_END)
             except Exception as error:
-                self._cell.failed += 1
-                self._cell.last_error = error
-                self._finish(Failure(error))
+                self._over(self._failure(error))
             else:
                 self._credit -= 1
                 self._deliver(item)
@@ -142,22 +149,35 @@ class Production:
         """Run the handler's clean-up and end the consumer's stream."""
         if self._items is not None:
             items, self._items = self._items, None
+            how = Failure(ActorStopped(f"the stream {self._method} ended before it was finished"))
             try:
                 await items.aclose()
+            except Exception as error:
+                how = self._failure(error)
             finally:
-                self._finish(Failure(ActorStopped(f"the stream {self._method} ended before it was finished")))
+                self._over(how)
 
-    def _finish(self, how: object) -> None:
-        self._closed = True
+    def _failure(self, error: Exception) -> Failure:
+        self._cell.failed += 1
+        self._cell.last_error = error
+        return Failure(error)
+
+    def _over(self, how: object) -> None:
+        """The handler has ended."""
         self._items = None
         self._cell.produced(self)
+        self._finish(how)
+
+    def _finish(self, how: object) -> None:
+        """End the consumer's stream."""
+        self._closed = True
         self._deliver(how)
 
     def _deliver(self, item: object) -> None:
-        if self.outlet.loop is self._cell.loop:
-            self.outlet.push(item)
-        else:
-            self.outlet.loop.post(self.outlet.push, item)
+        self.outlet.loop.order(self.outlet.push, item)
+
+    def __str__(self) -> str:
+        return self._method.call(*self._arguments)
 
 
 async def _step(actor: object, production: Production) -> None:
@@ -201,14 +221,26 @@ class Stream(AsyncIterator[Any]):
         if self._ended:
             raise StopAsyncIteration
         outlet = self._outlet or await self._start()
-        while not outlet.items:
-            await outlet.wait()
+        if not outlet.items:
+            await self._wait(outlet)
         return self._take(outlet)
 
     async def _start(self) -> _Outlet:
-        self._outlet = self._production.outlet = _Outlet(loops.current())
+        outlet = self._production.outlet = _Outlet(loops.current())
         await self._cell.mailbox.put(self._production.turn())
-        return self._outlet
+        self._outlet = outlet  # only now: who gives up waiting for room may begin again
+        return outlet
+
+    async def _wait(self, outlet: _Outlet) -> None:
+        asker = cycles.holder.get()
+        if asker is not None:
+            cycles.enter(asker, self._cell, self._production)
+        try:
+            while not outlet.items:
+                await outlet.wait()
+        finally:
+            if asker is not None:
+                cycles.leave(asker, self._cell, self._production)
 
     def _take(self, outlet: _Outlet) -> Any:
         item = outlet.items.popleft()

@@ -101,7 +101,7 @@ class System(Owner, Spawner):
 
     def raise_failures(self, error: BaseException | None = None) -> None:
         """Raise what actors have died of, together with the block's own `error`: one as itself, several as a group."""
-        failures = list(dict.fromkeys(self.failures))
+        failures = list({id(failure): failure for failure in self.failures}.values())
         if not failures:
             return
         if error is not None and not isinstance(error, Exception):

@@ -22,6 +22,7 @@ class LoopThread:
         self.loop: Loop
         self.at_end: Callable[[], object] | None = None  # called as the thread's last act
         self._backend = backend
+        self._is_over = False
         self._release: Slot
         # A daemon: one that blocks for ever is reported when it is stopped, and must not hold the program up.
         self.thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -31,17 +32,24 @@ class LoopThread:
         """Start the thread and return its loop."""
         self._opened = Ask()
         self.thread.start()
-        await self._opened.reply()
+        with anyio.CancelScope(shield=True):  # a few milliseconds; given up in between, the thread would be nobody's
+            await self._opened.reply()
         return self.loop
 
     def release(self) -> None:
         """Let the loop, and with it the thread, end; from any thread."""
         self.loop.post(self._release.set, None)
 
+    def join(self) -> None:
+        """Wait for the thread if it has nothing left to do but to vanish; not if it was left behind."""
+        if self._is_over:
+            self.thread.join()
+
     def _main(self) -> None:
         try:
             anyio.run(self._run, backend=self._backend)
         finally:
+            self._is_over = True
             if self.at_end is not None:
                 self.at_end()
 
