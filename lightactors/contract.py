@@ -337,10 +337,16 @@ class Behaviour(Generic[M, P]):
         """The classes that the mailbox's annotation names; empty where anything may come."""
         # Read on first use: when the decorator runs, the annotation may name classes still to be defined.
         if self._messages is None:
-            mailbox = next(iter(inspect.signature(self.function).parameters))
-            hint = typing.get_type_hints(self.function).get(mailbox)
-            self._messages = _classes(typing.get_args(hint)[0]) if typing.get_args(hint) else ()
+            hint = typing.get_args(self._mailbox_hint())
+            self._messages = _classes(hint[0]) if hint else ()
         return self._messages
+
+    def _mailbox_hint(self) -> Any:
+        mailbox = next(iter(inspect.signature(self.function).parameters))
+        try:
+            return typing.get_type_hints(self.function).get(mailbox)
+        except NameError:  # the annotations name what only a type checker sees, or what a function hides
+            return None
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise `WrongCall` where the arguments after the mailbox don't fit."""
@@ -364,7 +370,15 @@ def _classes(hint: Any) -> tuple[type[Any], ...]:
     """Flatten a union of classes; a member that can't be checked at run time lets everything through."""
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     classes = tuple(typing.get_origin(member) or member for member in members)
-    return classes if all(isinstance(cls, type) for cls in classes) else ()
+    return classes if all(_is_checkable(cls) for cls in classes) else ()
+
+
+def _is_checkable(cls: Any) -> bool:
+    try:
+        isinstance(None, cls)
+    except TypeError:  # Any, a Protocol, a type variable: no class to a running program
+        return False
+    return True
 
 
 @overload
