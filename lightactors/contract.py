@@ -300,9 +300,10 @@ def _kind(function: Callable[..., Any]) -> Kind:
     return Kind.ASYNC if inspect.iscoroutinefunction(function) else Kind.PLAIN
 
 
-class Message(Generic[R_co]):
+class Message(Generic[R]):
     """Base of a behaviour's messages that are asked: `class Hello(la.Message[str])` is answered with a `str`."""
 
+    # Invariant, so that a type checker holds `reply` to the very type.
     __slots__ = ()
 
 
