@@ -31,9 +31,7 @@ async def greeter(mailbox: la.Mailbox[Hello | Count | Bye], greeting: str, *, ti
         match message:
             case Hello():
                 mailbox.reply(message, greeting)
-                mailbox.reply(
-                    message, 3
-                )  # E(mypy): Cannot infer value of type parameter "R"  # E(pyright): "Literal[3]"
+                mailbox.reply(message, 3)  # E(mypy): Cannot infer  # E(pyright): "Literal[3]"
             case Count():
                 mailbox.reply(message, 3)
             case Bye():
