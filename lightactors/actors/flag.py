@@ -15,7 +15,8 @@ class Flag:
     """Down at first; `set` raises it for good and wakes everybody who waits, on whatever loop or thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may raise the flag while the thread it interrupted is about to wait for it.
+        self._lock = threading.RLock()
         self._is_set = False
         self._waiters: list[tuple[Loop, Slot]] = []
 

@@ -56,6 +56,10 @@ class Loop(ABC):
         """Start a task that nobody waits for; the caller owns the returned task and must see to its end."""
 
     @abstractmethod
+    def time(self) -> float:
+        """Return the loop's time in seconds; a test's may be virtual."""
+
+    @abstractmethod
     async def pause(self) -> None:
         """Let every other task run once, and be cancelled here if somebody asked for it."""
 
@@ -152,6 +156,9 @@ class AsyncioLoop(Loop):
         task.add_done_callback(begin)
         return task
 
+    def time(self) -> float:
+        return self._loop.time()
+
     async def pause(self) -> None:
         await asyncio.sleep(0)
 
@@ -198,6 +205,7 @@ class TrioLoop(Loop):
 
         self._lowlevel = lowlevel
         self._token = lowlevel.current_trio_token()
+        self._clock = lowlevel.current_clock()
 
     def is_running_here(self) -> bool:
         try:
@@ -212,6 +220,9 @@ class TrioLoop(Loop):
         self, function: Callable[[], Coroutine[Any, Any, None]], name: str, context: contextvars.Context
     ) -> object:
         return self._lowlevel.spawn_system_task(function, name=name, context=context)
+
+    def time(self) -> float:
+        return self._clock.current_time()
 
     async def pause(self) -> None:
         await self._lowlevel.checkpoint()
