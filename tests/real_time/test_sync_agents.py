@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -49,6 +49,14 @@ class Blocking:
         await anyio.to_thread.run_sync(self.started.wait)
 
 
+@pytest.fixture
+def agent() -> Generator[Blocking]:
+    # Released whatever happens: on asyncio a thread that stays blocked keeps the whole test run from ending.
+    blocking = Blocking()
+    yield blocking
+    blocking.release.set()
+
+
 async def test_plain_function_traces_and_is_rewarded() -> None:
     def answer(task: int) -> int:
         assert threading.current_thread() is not threading.main_thread()
@@ -77,8 +85,8 @@ async def test_plain_function_that_fails_fails_its_attempt() -> None:
     assert ended.status == "failed"
 
 
-async def test_heartbeats_go_on_while_a_plain_function_blocks() -> None:
-    agent, event = Blocking(), ExecutionEvent()
+async def test_heartbeats_go_on_while_a_plain_function_blocks(agent: Blocking) -> None:
+    event = ExecutionEvent()
     async with open_system() as system:
         store = await system.adopt(MemoryStore())
         rollout = await store.enqueue_rollout("task", config=RolloutConfig(unresponsive_seconds=0.2))
@@ -93,8 +101,10 @@ async def test_heartbeats_go_on_while_a_plain_function_blocks() -> None:
         assert ended.status == "succeeded"
 
 
-async def test_function_that_is_given_up_is_reported_with_its_stack(caplog: pytest.LogCaptureFixture) -> None:
-    agent, event, store = Blocking(), ExecutionEvent(), MemoryStore()
+async def test_function_that_is_given_up_is_reported_with_its_stack(
+    agent: Blocking, caplog: pytest.LogCaptureFixture
+) -> None:
+    event, store = ExecutionEvent(), MemoryStore()
     late = await store.enqueue_rollout("late", config=RolloutConfig(timeout_seconds=0.1))
     async with running(Runner(agent, store, worker_id="w"), event):
         with anyio.fail_after(5):
@@ -108,8 +118,8 @@ async def test_function_that_is_given_up_is_reported_with_its_stack(caplog: pyte
     assert await store.query_spans(late.rollout_id, name="agentlightning.message") == []
 
 
-async def test_cancelled_runner_leaves_a_blocking_function_and_fails_its_rollout() -> None:
-    agent, store = Blocking(), MemoryStore()
+async def test_cancelled_runner_leaves_a_blocking_function_and_fails_its_rollout(agent: Blocking) -> None:
+    store = MemoryStore()
     rollout = await store.enqueue_rollout("task")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(Runner(agent, store, worker_id="w").run, ExecutionEvent())
