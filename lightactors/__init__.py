@@ -1,4 +1,11 @@
-"""Actors on asyncio and trio for people who train AI agents."""
+"""Actors on asyncio and trio for people who train AI agents.
+
+The runtime is imported at once and pulls anyio only. The training kit (`lightactors.training`) has its names
+here too; it is imported when the first of them is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from lightactors.actors import DeadLetter as DeadLetter
 from lightactors.actors import Options as Options
@@ -8,6 +15,7 @@ from lightactors.actors import Rung as Rung
 from lightactors.actors import Statistics as Statistics
 from lightactors.actors import System as System
 from lightactors.actors import Terminated as Terminated
+from lightactors.actors import Tree as Tree
 from lightactors.actors import adopt as adopt
 from lightactors.actors import is_running as is_running
 from lightactors.actors import open_system as open_system
@@ -23,4 +31,24 @@ from lightactors.contract import Message as Message
 from lightactors.contract import actor as actor
 from lightactors.contract import handler as handler
 
+if TYPE_CHECKING:
+    from lightactors.training import *  # noqa: F403
+
 __version__ = "0.1.0"
+
+_eager = {name for name in globals() if not name.startswith("_")} - {"importlib", "TYPE_CHECKING", "Any"}
+
+
+def _training() -> Any:
+    # Imported late: it is the heavier half, and who only wants actors never needs it.
+    return importlib.import_module("lightactors.training")
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in _training().__all__:
+        raise AttributeError(f"module 'lightactors' has no attribute {name!r}")
+    return getattr(_training(), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_eager | {*_training().__all__})

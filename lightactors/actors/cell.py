@@ -227,6 +227,7 @@ class Cell(Owner):
             if ask is not None and ask.abandoned:
                 continue
             self.handled += 1
+            self._turn = ask
             try:
                 value = method.function(actor, *args, **kwargs)
                 if method.waits:
@@ -234,7 +235,8 @@ class Cell(Owner):
                         if self._goes_aside(method, value, ask):
                             continue
                     else:
-                        value = await self._hold(value, ask)
+                        value = await value
+                        self._turn = None
             except Exception as error:
                 if not self._reply_failure(error, method, ask):
                     return False
@@ -246,12 +248,6 @@ class Cell(Owner):
         if queue:
             await self.loop.pause()
         return True
-
-    async def _hold(self, coroutine: Awaitable[Any], ask: Ask | None) -> Any:
-        self._turn = ask
-        value = await coroutine
-        self._turn = None
-        return value
 
     def _reply_failure(self, error: Exception, method: Method, ask: Ask | None) -> bool:
         """Give the error to the asker; nobody asked: it is the actor's own failure, and False."""
@@ -267,6 +263,7 @@ class Cell(Owner):
 
     async def _take_signal(self) -> None:
         terminated: Terminated = self.mailbox.signals.popleft()
+        self._turn = None
         await _maybe_wait(self.actor.on_terminated(terminated))
 
     # What is interleaved
@@ -275,6 +272,7 @@ class Cell(Owner):
         """Let an awaitable go on outside the mailbox; False for a plain value."""
         if not is_awaited(value):
             return False
+        self._turn = None
         self.aside(value, ask, str(method), only_waits=method.kind is Kind.PLAIN)
         return True
 
@@ -485,7 +483,6 @@ class Cell(Owner):
 
     def _end(self) -> None:
         self.state = State.STOPPED
-        self.owner.order(self.owner.child_ended, self)
         if self.thread is None:
             self.announce()
         else:
@@ -501,15 +498,20 @@ class Cell(Owner):
         for ask in {self._turn, *asides, *(self._productions or ())}:
             if ask is not None:
                 ask.answer_from_afar(failure, self.loop)
-        self.owner.order(self.owner.child_ended, self)
         self.announce(Reason.ABANDONED)
 
     def announce(self, reason: Reason | None = None) -> None:
-        """Tell the watchers, once; from any thread."""
+        """Leave the tree and tell the watchers, once; from any thread."""
+        self.owner.order(self._leave_the_tree)
         with self.mailbox.lock:
             watchers, self._watchers = self._watchers or [], None
         for tell in watchers:
             tell(self.terminated(reason))
+
+    def _leave_the_tree(self) -> None:
+        if self.thread is not None:
+            self.thread.join()  # it has just said its last word
+        self.owner.child_ended(self)
 
     def terminated(self, reason: Reason | None = None) -> Terminated:
         return Terminated(self.ref, reason or self._reason(), self.error)

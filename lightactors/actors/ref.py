@@ -14,7 +14,7 @@ from lightactors.actors.mailbox import Ask
 from lightactors.actors.owner import State
 from lightactors.actors.streams import Stream
 from lightactors.contract import Kind, Message, Method, is_awaited
-from lightactors.errors import ContractError, WrongMessage
+from lightactors.errors import ContractError, MailboxFull, WrongMessage
 
 if TYPE_CHECKING:
     from lightactors.actors.behaviours import BehaviourCell
@@ -89,10 +89,13 @@ class _Bound:
         method, mailbox = self._method, self._mailbox
         if kwargs or not method.least <= len(args) <= method.most:
             method.check(args, kwargs)
-        if len(mailbox.queue) < mailbox.capacity:
-            mailbox.put_nowait((method, args, kwargs, None))
-        else:
-            await mailbox.put((method, args, kwargs, None))
+        envelope = method, args, kwargs, None
+        if len(mailbox.queue) >= mailbox.capacity:
+            return await mailbox.put(envelope)
+        try:
+            return mailbox.put_nowait(envelope)
+        except MailboxFull:  # another thread took the room in between
+            return await mailbox.put(envelope)
 
     def tell_nowait(self, *args: Any, **kwargs: Any) -> None:
         self._method.check(args, kwargs)

@@ -1,0 +1,83 @@
+"""The training kit: agents, algorithms, the store, runners, and the trainer that brings them together."""
+
+from lightactors.training.adapters import Adapter, TraceToMessages, TraceToTriplets
+from lightactors.training.agent import Agent, agent
+from lightactors.training.algorithm import Algorithm, Setting, algorithm
+from lightactors.training.baseline import Baseline
+from lightactors.training.datasets import Dataset
+from lightactors.training.events import ExecutionEvent
+from lightactors.training.hooks import Hook
+from lightactors.training.memory import MemoryStore
+from lightactors.training.records import (
+    LLM,
+    Attempt,
+    AttemptedRollout,
+    EnqueueRolloutRequest,
+    Mode,
+    PromptTemplate,
+    ProxyLLM,
+    Resources,
+    ResourcesUpdate,
+    Rollout,
+    RolloutConfig,
+    Span,
+    Triplet,
+    Worker,
+)
+from lightactors.training.runner import Runner
+from lightactors.training.store import UNSET, Store
+from lightactors.training.strategies import ExecutionStrategy, SharedMemoryExecutionStrategy
+from lightactors.training.tasks import TaskResult, run_tasks
+from lightactors.training.tracing import (
+    emit_annotation,
+    emit_exception,
+    emit_message,
+    emit_object,
+    emit_reward,
+    operation,
+)
+from lightactors.training.trainer import Trainer
+
+__all__ = [
+    "LLM",
+    "UNSET",
+    "Adapter",
+    "Agent",
+    "Algorithm",
+    "Attempt",
+    "AttemptedRollout",
+    "Baseline",
+    "Dataset",
+    "EnqueueRolloutRequest",
+    "ExecutionEvent",
+    "ExecutionStrategy",
+    "Hook",
+    "MemoryStore",
+    "Mode",
+    "PromptTemplate",
+    "ProxyLLM",
+    "Resources",
+    "ResourcesUpdate",
+    "Rollout",
+    "RolloutConfig",
+    "Runner",
+    "Setting",
+    "SharedMemoryExecutionStrategy",
+    "Span",
+    "Store",
+    "TaskResult",
+    "TraceToMessages",
+    "TraceToTriplets",
+    "Trainer",
+    "Triplet",
+    "Worker",
+    "agent",
+    "algorithm",
+    "emit_annotation",
+    "emit_exception",
+    "emit_message",
+    "emit_object",
+    "emit_reward",
+    "operation",
+    "run_tasks",
+]

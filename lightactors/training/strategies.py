@@ -1,0 +1,264 @@
+"""Execution strategies: where the algorithm and the runners live, and how they are stopped.
+
+A strategy is a tree of actors and nothing more: the store, the algorithm and each runner is one, in the
+place that the strategy gives it. What differs between strategies is the places.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, get_args
+
+import anyio
+
+from lightactors.actors import Flag, System, open_system
+from lightactors.actors.ref import AnyRef, cell_of
+from lightactors.actors.spawn import Place
+from lightactors.actors.stopping import stop_all
+from lightactors.contract import actor, handler
+from lightactors.errors import ActorStopped, ConfigurationError, ExecutionError
+from lightactors.training import environment
+from lightactors.training.events import ExecutionEvent
+from lightactors.training.store import Store
+
+logger = logging.getLogger("lightactors")
+
+MainThread = Literal["algorithm", "runner"]
+Backend = Literal["asyncio", "trio"]
+Play: TypeAlias = Callable[[], Awaitable[None]]
+
+
+class AlgorithmBundle(Protocol):
+    """What an execution runs once: it enqueues rollouts and waits for them."""
+
+    def __call__(self, store: Store, event: ExecutionEvent, /) -> Awaitable[None]: ...
+
+
+class RunnerBundle(Protocol):
+    """What an execution runs once per worker: it claims rollouts and runs them."""
+
+    def __call__(self, store: Store, worker_id: int, event: ExecutionEvent, /) -> Awaitable[None]: ...
+
+
+class ExecutionStrategy(ABC):
+    """How an algorithm and its runners are brought together with a store."""
+
+    backend: Backend
+
+    @abstractmethod
+    async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
+        """Run both to the end, on the running loop; raise what they raised, several as an exception group."""
+
+    def execute(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
+        """Run both to the end, on a loop of its own: for scripts. A running loop calls `run`."""
+        anyio.run(self.run, algorithm, runner, store, backend=self.backend)
+
+
+@actor
+class Part:
+    """The algorithm's bundle or a runner's, as an actor."""
+
+    def __init__(self, play: Play, event: ExecutionEvent) -> None:
+        self._play = play
+        self._event = event
+
+    @handler
+    async def run(self) -> None:
+        """Run the bundle; its failure asks everybody to stop at once, even while the main thread is busy."""
+        try:
+            await self._play()
+        except Exception:
+            self._event.set()
+            raise
+        except SystemExit as error:
+            self._event.set()
+            raise ExecutionError(f"the bundle called sys.exit({error.code!r}); return or raise instead") from error
+
+
+@dataclass
+class _Cast:
+    """Who takes part in an execution, and what has become of them."""
+
+    event: ExecutionEvent = field(default_factory=ExecutionEvent)
+    hurry: Flag = field(default_factory=Flag)
+    errors: list[BaseException] = field(default_factory=list)
+    playing: dict[str, Part] = field(default_factory=dict)
+    nobody_plays: Flag = field(default_factory=Flag)
+    interrupted: bool = False
+
+    async def play(self, name: str, part: Part) -> None:
+        """See one part through to its end."""
+        try:
+            await part.run()
+        except ActorStopped:
+            logger.info("%s was cancelled", name)
+        except Exception as error:
+            self.errors.append(error)
+        finally:
+            del self.playing[name]
+            if name == "algorithm":
+                self.event.set()
+            if not self.playing:
+                self.nobody_plays.set()
+
+    def raise_errors(self) -> None:
+        errors = list(dict.fromkeys(self.errors))
+        if self.interrupted:
+            for error in errors:
+                logger.error("raised while the execution was interrupted", exc_info=error)
+            raise KeyboardInterrupt
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise BaseExceptionGroup("several parts of the execution failed", errors)
+
+
+class SharedMemoryExecutionStrategy(ExecutionStrategy):
+    """Everybody in one process: the algorithm and each runner in a thread and an event loop of their own.
+
+    One of them has the main thread: `main_thread="runner"` (then `n_runners` must be 1) or `"algorithm"`. The
+    execution ends when the algorithm has ended; the runners are then asked to stop. Any failure and Ctrl-C ask
+    everybody to stop: they may finish alone for `graceful_delay` seconds, are then cancelled, and a thread
+    that still runs `join_timeout` seconds later is reported by name and stack, and left behind. A second
+    Ctrl-C cancels at once. Ctrl-C leaves `execute` as `KeyboardInterrupt`, after the stop.
+
+    `managed_store=True` gives the store a mailbox and a thread, so that all may use it; False passes the object
+    itself; None asks `LIGHTACTORS_MANAGED_STORE` or `AGL_MANAGED_STORE` (default: yes). `poll_interval` is
+    accepted for Agent-Lightning's sake: nothing polls. `backend` is the loop that `execute` runs on.
+
+    Raises `ConfigurationError` for values that can't work.
+    """
+
+    alias = "shm"
+
+    def __init__(
+        self,
+        n_runners: int = 1,
+        main_thread: MainThread = "runner",
+        join_timeout: float = 15.0,
+        graceful_delay: float = 5.0,
+        poll_interval: float = 0.05,
+        managed_store: bool | None = None,
+        *,
+        backend: Backend = "asyncio",
+    ) -> None:
+        self.n_runners = _whole("n_runners", n_runners)
+        self.main_thread = _one_of("main_thread", main_thread, get_args(MainThread))
+        self.join_timeout = _seconds("join_timeout", join_timeout)
+        self.graceful_delay = _seconds("graceful_delay", graceful_delay)
+        self.poll_interval = _seconds("poll_interval", poll_interval)
+        self.managed_store = environment.flag("MANAGED_STORE", managed_store, default=True)
+        self.backend = _one_of("backend", backend, get_args(Backend))
+        if main_thread == "runner" and n_runners != 1:
+            raise ConfigurationError(
+                f"main_thread='runner' with n_runners={n_runners}: the main thread has room for one runner; "
+                "use main_thread='algorithm' for more"
+            )
+
+    async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
+        cast = _Cast()
+        async with open_system("execution", grace=self.graceful_delay) as system:
+            with _ctrl_c(cast):
+                shared = await self._share(system, store)
+                await self._play(system, cast, algorithm, runner, shared)
+        cast.raise_errors()
+
+    async def _share(self, system: System, store: Store) -> Store:
+        if not self.managed_store or isinstance(store, AnyRef):
+            return store
+        return await system.options(name="store", place="thread").adopt(store)
+
+    async def _play(
+        self, system: System, cast: _Cast, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store
+    ) -> None:
+        async def play_algorithm() -> None:
+            await algorithm(store, cast.event)
+
+        def runner_number(number: int) -> Play:
+            async def play_runner() -> None:
+                await runner(store, number, cast.event)
+
+            return play_runner
+
+        plays: dict[str, Play] = {"algorithm": play_algorithm}
+        plays |= {f"runner-{number}": runner_number(number) for number in range(self.n_runners)}
+        for name, play in plays.items():
+            options = system.options(name=name, place=self._place(name))
+            cast.playing[name] = await options.spawn(Part, play, cast.event)
+        async with anyio.create_task_group() as everybody:
+            for name, part in list(cast.playing.items()):
+                everybody.start_soon(cast.play, name, part)
+            await cast.event
+            await self._wind_down(cast)
+
+    def _place(self, name: str) -> Place:
+        return "task" if name.startswith(self.main_thread) else "thread"
+
+    async def _wind_down(self, cast: _Cast) -> None:
+        with anyio.move_on_after(self.graceful_delay):
+            await _first(cast.nobody_plays, cast.hurry)
+        late = [cell_of(part, "stop") for part in cast.playing.values()]
+        await stop_all(late, 0, self.join_timeout)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(n_runners={self.n_runners}, main_thread={self.main_thread!r})"
+
+
+async def _first(*flags: Flag) -> None:
+    """Wait for the first of some flags."""
+    async with anyio.create_task_group() as tasks:
+
+        async def wait(flag: Flag) -> None:
+            await flag.wait()
+            tasks.cancel_scope.cancel()
+
+        for flag in flags:
+            tasks.start_soon(wait, flag)
+
+
+@contextmanager
+def _ctrl_c(cast: _Cast) -> Generator[None]:
+    """Turn Ctrl-C into a request to stop, the second one into a cancellation, the third into what it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        if not cast.interrupted:
+            cast.interrupted = True
+            cast.event.set()
+        elif not cast.hurry.is_set():
+            cast.hurry.set()
+        else:
+            signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name}={value!r}; give a whole number of at least 1")
+    return value
+
+
+def _seconds(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ConfigurationError(f"{name}={value!r}; give seconds, 0 or more")
+    return value
+
+
+def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
+    if value not in choices:
+        raise ConfigurationError(f"{name}={value!r}; choose from {', '.join(map(repr, choices))}")
+    return value

@@ -1,0 +1,198 @@
+"""The trainer: an agent, an algorithm, a store and runners, brought together and run to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+
+from lightactors.actors import loops, options
+from lightactors.errors import ConfigurationError
+from lightactors.training.adapters import Adapter, TraceToTriplets
+from lightactors.training.agent import as_agent, is_agent
+from lightactors.training.algorithm import Algorithm, Setting
+from lightactors.training.baseline import Baseline
+from lightactors.training.components import build
+from lightactors.training.datasets import Dataset
+from lightactors.training.events import ExecutionEvent
+from lightactors.training.hooks import Hook
+from lightactors.training.memory import MemoryStore
+from lightactors.training.progress import showing_progress
+from lightactors.training.records import Mode, Resources
+from lightactors.training.runner import Runner
+from lightactors.training.store import Store
+from lightactors.training.strategies import Backend, ExecutionStrategy, SharedMemoryExecutionStrategy
+from lightactors.training.tasks import TaskResult
+
+STORES: dict[str, Callable[..., Store]] = {"memory": MemoryStore, "memory://": MemoryStore}
+
+
+STRATEGIES: dict[str, Callable[..., ExecutionStrategy]] = {"shm": SharedMemoryExecutionStrategy}
+
+
+class Trainer:
+    """Train an agent: `Trainer(algorithm=search, agent=answer, n_runners=4).fit(train, val)`.
+
+    - `algorithm`: what learns; by default `Baseline`, which only runs the tasks.
+    - `agent`: what is trained; may be given to `fit` instead.
+    - `n_runners`: how many rollouts run at a time; each runner ends after `max_rollouts` (None: never).
+    - `initial_resources`: published before the algorithm starts.
+    - `store`: `"memory"`, or any `Store`; it keeps what came of the run.
+    - `strategy`: `"shm"`: threads of this process.
+    - `hooks`: told of each rollout's start and end.
+    - `adapter`: for algorithms that learn from something else than spans.
+    - `backend`: the event loop, `"asyncio"` or `"trio"`.
+    - `progress`: show a line of progress; None: if standard error is a terminal.
+
+    Components may be instances, classes, functions that make one, names, `"package.module:attribute"` or
+    `{"type": ..., ...}` with arguments. Raises `ConfigurationError` for anything else.
+    """
+
+    def __init__(
+        self,
+        *,
+        algorithm: Any = None,
+        agent: Any = None,
+        n_runners: int = 1,
+        max_rollouts: int | None = None,
+        initial_resources: Resources | None = None,
+        store: Any = "memory",
+        strategy: Any = "shm",
+        runner: Any = Runner,
+        tracer: Any = None,
+        adapter: Any = TraceToTriplets,
+        hooks: Hook | Sequence[Hook] = (),
+        backend: Backend = "asyncio",
+        progress: bool | None = None,
+    ) -> None:
+        self.algorithm = _algorithm(algorithm)
+        self.agent = None if agent is None else as_agent(agent)
+        self.n_runners = n_runners
+        self.max_rollouts = max_rollouts
+        self.initial_resources = dict(initial_resources or {})
+        self.store = build("store", store, Store, STORES)
+        self.adapter = build("adapter", adapter, Adapter, {"triplets": TraceToTriplets})
+        self.hooks = [hooks] if isinstance(hooks, Hook) else list(hooks)
+        self.backend = backend
+        self.progress = progress
+        self._runner = runner
+        self._tracer = tracer
+        self._strategy = strategy
+        self.strategy = self._build_strategy(n_runners)
+
+    def _build_strategy(self, n_runners: int) -> ExecutionStrategy:
+        defaults = {"n_runners": n_runners, "backend": self.backend, "main_thread": "algorithm"}
+        return build("strategy", self._strategy, ExecutionStrategy, STRATEGIES, **defaults)
+
+    # What users call
+
+    def fit(self, *datasets: Any, **more: Any) -> None:
+        """Train: `fit(train, val)`, or `fit(agent, train, val)`; `val` may be left out.
+
+        Blocks until the algorithm has ended, and raises what it or a runner raised. Ctrl-C stops everybody in
+        order, and comes out as `KeyboardInterrupt`. In a notebook or an async program, await `afit` instead.
+        """
+        _refuse_running_loop("fit", "afit")
+        anyio.run(lambda: self.afit(*datasets, **more), backend=self.strategy.backend)
+
+    async def afit(self, *datasets: Any, **more: Any) -> None:
+        """Train, on the running loop (see `fit`)."""
+        agent, train, val = self._arguments(*datasets, **more)
+        await self._execute(self.strategy, self.algorithm, agent, train, val)
+
+    def dev(self, *datasets: Any, **more: Any) -> list[TaskResult[Any]]:
+        """Take a quick look at the whole path: one runner, the first ten tasks of each dataset, no learning.
+
+        Takes what `fit` takes; returns what came of each task.
+        """
+        _refuse_running_loop("dev", "afit")
+        agent, train, val = self._arguments(*datasets, **more)
+        baseline = Baseline(limit=10)
+        strategy = self._build_strategy(1)
+        anyio.run(lambda: self._execute(strategy, baseline, agent, train, val), backend=strategy.backend)
+        return baseline.results
+
+    def run(self, tasks: Dataset[Any], *, mode: Mode | None = "test") -> list[TaskResult[Any]]:
+        """Run the agent once on each task, without learning, and return the results in the tasks' order."""
+        _refuse_running_loop("run", "arun")
+        return anyio.run(lambda: self.arun(tasks, mode=mode), backend=self.strategy.backend)
+
+    async def arun(self, tasks: Dataset[Any], *, mode: Mode | None = "test") -> list[TaskResult[Any]]:
+        """Run the agent once on each task, on the running loop (see `run`)."""
+        once = Baseline(limit=None, mode=mode)
+        await self._execute(self.strategy, once, self._the_agent(), _dataset("tasks", tasks), ())
+        return once.results
+
+    # How it is done
+
+    async def _execute(
+        self, strategy: ExecutionStrategy, algorithm: Algorithm, agent: Any, train: Dataset[Any], val: Dataset[Any]
+    ) -> None:
+        async def play_algorithm(store: Store, event: ExecutionEvent) -> None:
+            if self.initial_resources:
+                await store.add_resources(self.initial_resources)
+            setting = Setting(store, train, val, self.adapter, self.initial_resources, event)
+            async with showing_progress(store, self.progress):
+                await algorithm.play(setting)
+
+        async def play_runner(store: Store, worker_id: int, event: ExecutionEvent) -> None:
+            runner: Runner = await options(name="runner").spawn(
+                self._runner,
+                agent,
+                store,
+                worker_id=f"runner-{worker_id}",
+                hooks=self.hooks,
+                tracer=self._tracer,
+                max_rollouts=self.max_rollouts,
+            )
+            await runner.run(event)
+
+        await strategy.run(play_algorithm, play_runner, self.store)
+
+    def _arguments(
+        self, *given: Any, agent: Any = None, train_dataset: Any = None, val_dataset: Any = None
+    ) -> tuple[Any, Dataset[Any], Dataset[Any]]:
+        values = list(given)
+        if values and is_agent(values[0]):
+            agent = values.pop(0)
+        train = values.pop(0) if values else train_dataset
+        val = values.pop(0) if values else val_dataset
+        if values:
+            raise ConfigurationError(f"fit() takes (agent,) train and val, got {values[0]!r} besides")
+        return (
+            self._the_agent() if agent is None else as_agent(agent),
+            _dataset("train", train),
+            _dataset("val", val),
+        )
+
+    def _the_agent(self) -> Any:
+        if self.agent is None:
+            raise ConfigurationError("there is no agent; give Trainer(agent=...) or fit(agent, train, val)")
+        return self.agent
+
+    def __repr__(self) -> str:
+        return f"Trainer(algorithm={self.algorithm!r}, agent={self.agent!r}, strategy={self.strategy!r})"
+
+
+def _algorithm(given: Any) -> Algorithm:
+    if given is None:
+        return Baseline()
+    if isinstance(given, Algorithm) or not callable(given) or isinstance(given, type):
+        return build("algorithm", given, Algorithm, {"baseline": Baseline})
+    raise ConfigurationError(f"algorithm={given!r} is a plain function; decorate it with @lightactors.algorithm")
+
+
+def _dataset(name: str, given: Any) -> Dataset[Any]:
+    if given is None:
+        return ()
+    if not isinstance(given, Dataset):
+        raise ConfigurationError(f"{name}={given!r} is no dataset; give a list, or anything with len() and [index]")
+    return given
+
+
+def _refuse_running_loop(method: str, instead: str) -> None:
+    if loops.is_any_running():
+        raise ConfigurationError(
+            f"{method}() blocks, and an event loop is running here; use `await trainer.{instead}(...)`"
+        )

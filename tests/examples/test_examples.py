@@ -1,0 +1,88 @@
+"""Each example is run as a reader runs it, and so are the README's programs."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> str:
+    """Run a Python program, with warnings as errors, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+        env={**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "120"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def test_counter() -> None:
+    assert run(EXAMPLES / "01_counter.py").splitlines()[:2] == ["42", "50"]
+
+
+def test_threads() -> None:
+    assert "2262 primes" in run(EXAMPLES / "02_threads.py")
+
+
+def test_behaviour() -> None:
+    assert "Good morning, Ada!" in run(EXAMPLES / "03_behaviour.py")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_cartpole_is_solved_and_its_curve_drawn(backend: str, tmp_path: Path) -> None:
+    output = run(EXAMPLES / "train_cartpole.py", "--backend", backend, cwd=tmp_path)
+
+    assert re.search(r"^solved after \d+ generations", output, re.MULTILINE), output
+    assert (tmp_path / "cartpole.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_cartpole_says_when_it_did_not_solve_it(tmp_path: Path) -> None:
+    command: list[str | Path] = [sys.executable, EXAMPLES / "train_cartpole.py", "--generations", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+
+    assert done.returncode == 1
+    assert "not solved after 1 generations" in done.stdout
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_prompt_gets_better(backend: str) -> None:
+    output = run(EXAMPLES / "optimise_prompt.py", "--backend", backend)
+
+    assert "no examples: 50%" in output
+    assert "examples: 100%, 100% on unseen reviews" in output
+
+
+def test_every_example_is_run_here() -> None:
+    source = Path(__file__).read_text()
+    assert [example.name for example in EXAMPLES.glob("*.py") if example.name not in source] == []
+
+
+def programs() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(programs())))
+def test_program_of_the_readme_runs(number: int, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(programs()[number])
+
+    assert run(program, cwd=tmp_path)
+
+
+def test_readme_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
