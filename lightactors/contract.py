@@ -34,7 +34,7 @@ Eventually: TypeAlias = R | Awaitable[R]
 
 def is_awaited(value: object) -> bool:
     """Tell an awaitable, which brings the value, from the value itself."""
-    return type(value) is types.CoroutineType or inspect.isawaitable(value)
+    return hasattr(type(value), "__await__")
 
 
 class Kind(Enum):
@@ -300,7 +300,13 @@ def _kind(function: Callable[..., Any]) -> Kind:
     return Kind.ASYNC if inspect.iscoroutinefunction(function) else Kind.PLAIN
 
 
-class Message(Generic[R]):
+class Asked(Generic[R_co]):
+    """What `ask` sees of a message: covariant, so that its reply may be used wherever a wider type will do."""
+
+    __slots__ = ()
+
+
+class Message(Asked[R], Generic[R]):
     """Base of a behaviour's messages that are asked: `class Hello(la.Message[str])` is answered with a `str`."""
 
     # Invariant, so that a type checker holds `reply` to the very type.

@@ -30,6 +30,8 @@ A handler's own error arrives at the asker as itself. Deadlines raise Python's `
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class LightActorsError(Exception):
     """Base of every exception that lightactors raises on its own behalf."""
@@ -120,3 +122,17 @@ class ConfigurationError(LightActorsError, ValueError):
 
 class ExecutionError(LightActorsError):
     """An execution ended, but not the way it should have."""
+
+
+def raise_together(text: str, errors: Iterable[BaseException]) -> None:
+    """Raise what has gone wrong: nothing for none, one as itself, several as a group called `text`."""
+    causes = list({id(error): error for error in errors}.values())
+    if len(causes) > 1:
+        raise BaseExceptionGroup(text, causes)
+    for error in causes:
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # Raised while a cancellation is handled that is of our own making: no part of its story.
+            error.__context__ = context

@@ -13,7 +13,7 @@ from lightactors.actors import cycles
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.owner import State
 from lightactors.actors.streams import Stream
-from lightactors.contract import Kind, Message, Method, is_awaited
+from lightactors.contract import Asked, Kind, Message, Method, is_awaited
 from lightactors.errors import ContractError, MailboxFull, WrongMessage
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class Ref(AnyRef, Generic[M_contra]):
         self._cell.behaviour.check(message)
         self._cell.mailbox.put_nowait((message, None))
 
-    async def ask(self, message: Message[R]) -> R:
+    async def ask(self, message: Asked[R]) -> R:
         """Send and wait for the reply, whose type belongs to the message.
 
         Raises `ActorStopped` if the behaviour ends without a reply, besides what `tell` raises.

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable
-from enum import IntEnum
+from enum import Enum, auto
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,12 @@ _LAST_CHANCE = 0.1
 """Seconds that an actor has on a rung whose time its elder siblings have used up."""
 
 
-class Rung(IntEnum):
+class Rung(Enum):
     """What it took to end an actor, gentlest first."""
 
-    DRAIN = 0  # its mailbox was closed; it finished its queue and ran `on_stop`
-    INTERRUPT = 1  # it was cancelled
-    ABANDON = 2  # it did not react; its task or thread was reported and left behind
+    DRAIN = auto()  # its mailbox was closed; it finished its queue and ran `on_stop`
+    INTERRUPT = auto()  # it was cancelled
+    ABANDON = auto()  # it did not react; its task or thread was reported and left behind
 
 
 async def stop_all(cells: Iterable[Cell], grace: float, interrupt_grace: float | None = None) -> list[Rung]:

@@ -17,6 +17,7 @@ from lightactors.actors import owner as owners
 from lightactors.actors.owner import Owner, Tree
 from lightactors.actors.spawn import Spawner
 from lightactors.actors.stopping import stop_all
+from lightactors.errors import raise_together
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
@@ -101,18 +102,13 @@ class System(Owner, Spawner):
 
     def raise_failures(self, error: BaseException | None = None) -> None:
         """Raise what actors have died of, together with the block's own `error`: one as itself, several as a group."""
-        failures = list({id(failure): failure for failure in self.failures}.values())
-        if not failures:
-            return
         if error is not None and not isinstance(error, Exception):
             # Ctrl-C or a cancellation is on its way and must not be replaced.
-            for failure in failures:
+            for failure in self.failures:
                 logger.error("an actor of system %s failed", self.name, exc_info=failure)
-        elif failures == [error] or (error is None and len(failures) == 1):
-            raise failures[0]
-        else:
-            causes = failures if error is None else [*failures, error]
-            raise BaseExceptionGroup(f"several failures in system {self.name!r}", causes)
+        elif self.failures:
+            causes = self.failures if error is None else [*self.failures, error]
+            raise_together(f"several failures in system {self.name!r}", causes)
 
     def __repr__(self) -> str:
         return f"<system {self.name}: {len(self.children)} actors>"

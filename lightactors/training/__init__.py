@@ -4,6 +4,7 @@ from lightactors.training.adapters import Adapter, TraceToMessages, TraceToTripl
 from lightactors.training.agent import Agent, agent
 from lightactors.training.algorithm import Algorithm, Setting, algorithm
 from lightactors.training.baseline import Baseline
+from lightactors.training.blocking import from_thread
 from lightactors.training.datasets import Dataset
 from lightactors.training.events import ExecutionEvent
 from lightactors.training.hooks import Hook
@@ -24,7 +25,8 @@ from lightactors.training.records import (
     Triplet,
     Worker,
 )
-from lightactors.training.runner import Runner
+from lightactors.training.rewards import find_final_reward
+from lightactors.training.runner import Runner, run_context
 from lightactors.training.store import UNSET, Store
 from lightactors.training.strategies import ExecutionStrategy, SharedMemoryExecutionStrategy
 from lightactors.training.tasks import TaskResult, run_tasks
@@ -78,6 +80,9 @@ __all__ = [
     "emit_message",
     "emit_object",
     "emit_reward",
+    "find_final_reward",
+    "from_thread",
     "operation",
+    "run_context",
     "run_tasks",
 ]

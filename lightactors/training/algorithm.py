@@ -43,7 +43,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def run(self, train: Dataset[Any], val: Dataset[Any]) -> Awaitable[None] | None:
-        """Learn. A plain `def` runs in a worker thread and reaches the store by `anyio.from_thread.run`."""
+        """Learn. A plain `def` has a thread of its own and reaches the store by `from_thread`."""
 
     @property
     def name(self) -> str:

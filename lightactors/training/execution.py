@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from lightactors.actors import loops
-from lightactors.errors import ContractError, FencedAttempt, NotFound, StoreError
+from lightactors.errors import ContractError, ExecutionError, FencedAttempt, NotFound, StoreError
 from lightactors.training.agent import PreparedAgent
 from lightactors.training.records import AttemptedRollout, AttemptStatus, Resources, Span
 from lightactors.training.rewards import as_reward
@@ -63,6 +63,8 @@ class Execution:
             self.status = "succeeded"
         except Exception as error:
             self._fail(error)
+        except SystemExit as error:
+            self._fail(ExecutionError(f"the agent called sys.exit({error.code!r}); return or raise instead"))
         except anyio.get_cancelled_exc_class() as error:
             if _is_cancelled():
                 raise

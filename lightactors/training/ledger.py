@@ -91,15 +91,18 @@ class Ledger:
 
     def entry(self, rollout_id: str) -> Entry:
         """Return the entry of a rollout; raise `NotFound` if there is none."""
-        entry = self.find(rollout_id)
-        if entry is None:
-            raise NotFound(f"there is no rollout {rollout_id!r}; use the id that enqueue_rollout returned")
-        return entry
+        try:
+            return self.rollouts.by_id[rollout_id]
+        except (KeyError, TypeError):
+            checks.text("rollout_id", rollout_id)
+            raise NotFound(f"there is no rollout {rollout_id!r}; use the id that enqueue_rollout returned") from None
 
     def attempt(self, entry: Entry, attempt_id: str) -> Try:
         """Return the attempt of that id, or the latest one."""
         latest = entry.latest
-        return latest if attempt_id == LATEST and latest is not None else self.attempt_of_id(entry, attempt_id)
+        if latest is not None and attempt_id in (LATEST, latest.record.attempt_id):
+            return latest
+        return self.attempt_of_id(entry, attempt_id)
 
     def attempt_of_id(self, entry: Entry, attempt_id: str) -> Try:
         for attempt in entry.tries():
@@ -159,7 +162,7 @@ class Ledger:
         self.total_attempts += 1
         self.workers.take(attempt, now, was_asked=was_asked)
         self._move(entry, "preparing", now)
-        self._watch(entry)  # here too: a rollout that was preparing already has not moved
+        self._watch(entry)
         return AttemptedRollout.of(arguments.own(entry.record), attempt)
 
     def change(self, entry: Entry, changes: dict[str, Any]) -> None:
@@ -168,6 +171,7 @@ class Ledger:
         lifecycle.check_rollout(entry.record, status)
         self.rollouts.put(entry, replace(entry.record, **changes))
         self._move(entry, status, self.moment())
+        self.alarms.clear(entry.number)
         self._watch(entry)
 
     def report(self, entry: Entry, attempt: Try, changes: dict[str, Any]) -> None:
@@ -200,6 +204,7 @@ class Ledger:
         if before.status != after.status or before.worker_id != after.worker_id:
             self.workers.follow(after, now)
         self._move(entry, lifecycle.rollout_after(after, entry.record.config), now)
+        self._watch(entry)
 
     def _move(self, entry: Entry, status: RolloutStatus, now: float) -> None:
         rollout = entry.record
@@ -208,7 +213,6 @@ class Ledger:
         end_time = now if status in lifecycle.FINISHED else None
         self.rollouts.put(entry, replace(rollout, status=status, end_time=end_time))
         self._settle(entry, status)
-        self._watch(entry)
 
     def _settle(self, entry: Entry, status: RolloutStatus) -> None:
         """Put a rollout where its status belongs, and wake who waited for that."""
@@ -242,6 +246,8 @@ class Ledger:
 
     def _watch(self, entry: Entry) -> None:
         """See to it that somebody looks at the rollout when its attempt may be overdue."""
+        if not entry.record.config.has_deadlines:
+            return
         moment = self._deadline(entry)
         if moment == math.inf:
             self.alarms.clear(entry.number)
@@ -253,8 +259,6 @@ class Ledger:
 
     def _deadline(self, entry: Entry) -> float:
         rollout, attempt = entry.record, entry.latest
-        if attempt is None or not rollout.config.has_deadlines:
-            return math.inf
-        if rollout.status not in lifecycle.WATCHED or attempt.record.status not in lifecycle.ALIVE:
+        if attempt is None or rollout.status not in lifecycle.WATCHED or attempt.record.status not in lifecycle.ALIVE:
             return math.inf
         return lifecycle.deadline(rollout.config, attempt.started, attempt.heard)

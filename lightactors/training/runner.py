@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 
 from lightactors.contract import actor, handler
-from lightactors.errors import ConfigurationError, NotFound
+from lightactors.errors import ConfigurationError, NotFound, raise_together
 from lightactors.training.agent import as_agent
 from lightactors.training.claims import Claims
 from lightactors.training.events import ExecutionEvent
@@ -132,10 +132,7 @@ class Runner:
                 errors.append(error)
             finally:
                 tasks.cancel_scope.cancel()
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            raise ExceptionGroup(f"worker {self.worker_id} failed more than once", errors)
+        raise_together(f"worker {self.worker_id} failed more than once", errors)
 
     async def _execute(self, rollout: AttemptedRollout, pulse: Pulse) -> Execution:
         """Run the agent on a rollout that was claimed, and report how that ended."""

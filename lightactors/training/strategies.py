@@ -22,7 +22,7 @@ from lightactors.actors.ref import AnyRef, cell_of
 from lightactors.actors.spawn import Place
 from lightactors.actors.stopping import stop_all
 from lightactors.contract import actor, handler
-from lightactors.errors import ActorStopped, ConfigurationError, ExecutionError
+from lightactors.errors import ActorStopped, ConfigurationError, ExecutionError, raise_together
 from lightactors.training import environment
 from lightactors.training.events import ExecutionEvent
 from lightactors.training.store import Store
@@ -108,15 +108,11 @@ class _Cast:
                 self.nobody_plays.set()
 
     def raise_errors(self) -> None:
-        errors = list(dict.fromkeys(self.errors))
         if self.interrupted:
-            for error in errors:
+            for error in self.errors:
                 logger.error("raised while the execution was interrupted", exc_info=error)
             raise KeyboardInterrupt
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            raise BaseExceptionGroup("several parts of the execution failed", errors)
+        raise_together("several parts of the execution failed", self.errors)
 
 
 class SharedMemoryExecutionStrategy(ExecutionStrategy):

@@ -1,6 +1,8 @@
 """The trainer: everything together, in threads, as users run it."""
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -74,7 +76,7 @@ def test_algorithm_may_be_a_class_and_sync(backend: Backend) -> None:
 
         def run(self, train: la.Dataset[int], val: la.Dataset[int]) -> None:
             assert threading.current_thread() is not threading.main_thread()
-            results = anyio.from_thread.run(la.run_tasks, self.store, train)
+            results = la.from_thread(la.run_tasks, self.store, train)
             self.rewards = [result.reward for result in results]
 
     learn = Learn()
@@ -133,6 +135,50 @@ def test_agent_that_returns_nonsense_fails_its_rollout(backend: Backend, caplog:
 
     assert result.rollout.status == "failed"
     assert "confused returned a str: 'very good'" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_agent_that_exits_fails_its_rollout(backend: Backend, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    def leave(task: int) -> None:
+        sys.exit(3)
+
+    async def leave_async(task: int) -> None:
+        sys.exit(3)
+
+    agent = la.agent(leave) if kind == "sync" else la.agent(leave_async)
+    with caplog.at_level(logging.ERROR, "lightactors"):
+        (result,) = la.Trainer(agent=agent, backend=backend).run([0])
+
+    assert result.rollout.status == "failed"
+    assert "sys.exit(3)" in caplog.text
+
+
+def test_agent_that_blocks_for_ever_does_not_keep_the_program_from_ending(backend: Backend) -> None:
+    program = f"""
+import logging, threading
+import lightactors as la
+
+@la.agent
+def stuck(task):
+    started.set()
+    threading.Event().wait()
+
+@la.algorithm
+async def leave(store):
+    await store.enqueue_rollout("task")
+    await anyio.to_thread.run_sync(started.wait)
+
+import anyio, anyio.to_thread
+started = threading.Event()
+strategy = {{"type": "shm", "graceful_delay": 0.1, "join_timeout": 1}}
+la.Trainer(algorithm=leave, agent=stuck, strategy=strategy, backend={backend!r}).fit([])
+print("ended")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "ended\n")
+    assert "agent stuck on rollout" in done.stderr
+    assert "threading.Event().wait()" in done.stderr or "in wait" in done.stderr
 
 
 def test_failed_attempts_are_retried_where_the_configuration_says_so(backend: Backend) -> None:
