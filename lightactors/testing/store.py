@@ -30,7 +30,7 @@ from lightactors.training.records import (
     Span,
     TraceStatus,
 )
-from lightactors.training.store import Store
+from lightactors.training.stores.contract import Store
 
 OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[Store]]
 Check: TypeAlias = Callable[[Store], Awaitable[None]]

@@ -1,14 +1,11 @@
 """The training kit: agents, algorithms, the store, runners, and the trainer that brings them together."""
 
-from lightactors.training.adapters import Adapter, TraceToMessages, TraceToTriplets
-from lightactors.training.agent import Agent, agent
-from lightactors.training.algorithm import Algorithm, Setting, algorithm
-from lightactors.training.baseline import Baseline
+from lightactors.training.algorithms.algorithm import Algorithm, Setting, algorithm
+from lightactors.training.algorithms.baseline import Baseline
+from lightactors.training.algorithms.datasets import Dataset
+from lightactors.training.algorithms.tasks import TaskResult, run_tasks
 from lightactors.training.blocking import from_thread
-from lightactors.training.datasets import Dataset
 from lightactors.training.events import ExecutionEvent
-from lightactors.training.hooks import Hook
-from lightactors.training.memory import MemoryStore
 from lightactors.training.records import (
     LLM,
     Attempt,
@@ -25,12 +22,15 @@ from lightactors.training.records import (
     Triplet,
     Worker,
 )
-from lightactors.training.rewards import find_final_reward
-from lightactors.training.runner import Runner, run_context
-from lightactors.training.store import UNSET, Store
+from lightactors.training.runners.agent import Agent, agent
+from lightactors.training.runners.hooks import Hook
+from lightactors.training.runners.runner import Runner, run_context
+from lightactors.training.stores.contract import UNSET, Store
+from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.strategies import ExecutionStrategy, SharedMemoryExecutionStrategy
-from lightactors.training.tasks import TaskResult, run_tasks
-from lightactors.training.tracing import (
+from lightactors.training.tracing.adapters import Adapter, TraceToMessages, TraceToTriplets
+from lightactors.training.tracing.rewards import find_final_reward
+from lightactors.training.tracing.trace import (
     emit_annotation,
     emit_exception,
     emit_message,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from lightactors.errors import ConfigurationError
-from lightactors.training.store import Store
+from lightactors.training.stores.contract import Store
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -25,7 +25,7 @@ from lightactors.contract import actor, handler
 from lightactors.errors import ActorStopped, ConfigurationError, ExecutionError, raise_together
 from lightactors.training import environment
 from lightactors.training.events import ExecutionEvent
-from lightactors.training.store import Store
+from lightactors.training.stores.contract import Store
 
 logger = logging.getLogger("lightactors")
 

@@ -9,21 +9,21 @@ import anyio
 
 from lightactors.actors import loops, options
 from lightactors.errors import ConfigurationError
-from lightactors.training.adapters import Adapter, TraceToTriplets
-from lightactors.training.agent import as_agent, is_agent
-from lightactors.training.algorithm import Algorithm, Setting
-from lightactors.training.baseline import Baseline
+from lightactors.training.algorithms.algorithm import Algorithm, Setting
+from lightactors.training.algorithms.baseline import Baseline
+from lightactors.training.algorithms.datasets import Dataset
+from lightactors.training.algorithms.tasks import TaskResult
 from lightactors.training.components import build
-from lightactors.training.datasets import Dataset
 from lightactors.training.events import ExecutionEvent
-from lightactors.training.hooks import Hook
-from lightactors.training.memory import MemoryStore
 from lightactors.training.progress import showing_progress
 from lightactors.training.records import Mode, Resources
-from lightactors.training.runner import Runner
-from lightactors.training.store import Store
+from lightactors.training.runners.agent import as_agent, is_agent
+from lightactors.training.runners.hooks import Hook
+from lightactors.training.runners.runner import Runner
+from lightactors.training.stores.contract import Store
+from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.strategies import Backend, ExecutionStrategy, SharedMemoryExecutionStrategy
-from lightactors.training.tasks import TaskResult
+from lightactors.training.tracing.adapters import Adapter, TraceToTriplets
 
 STORES: dict[str, Callable[..., Store]] = {"memory": MemoryStore, "memory://": MemoryStore}
 

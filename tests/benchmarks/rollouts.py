@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 import lightactors as la
-from lightactors.training.memory import MemoryStore
-from lightactors.training.store import Store
+from lightactors.training.stores.contract import Store
+from lightactors.training.stores.memory import MemoryStore
 from tests.benchmarks.measure import ROUNDS, Row, per_second
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from lightactors.errors import ConfigurationError, ExecutionError
 from lightactors.training.events import ExecutionEvent
-from lightactors.training.memory import MemoryStore
-from lightactors.training.store import Store
+from lightactors.training.stores.contract import Store
+from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.strategies import Backend, MainThread, SharedMemoryExecutionStrategy
 
 QUICK: Any = {"graceful_delay": 0.2, "join_timeout": 0.2}

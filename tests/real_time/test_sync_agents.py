@@ -15,11 +15,11 @@ import pytest
 
 from lightactors.actors import open_system
 from lightactors.training.events import ExecutionEvent
-from lightactors.training.memory import MemoryStore
 from lightactors.training.records import EnqueueRolloutRequest, RolloutConfig
-from lightactors.training.rewards import find_final_reward
-from lightactors.training.runner import Runner
-from lightactors.training.tracing import emit_message, operation
+from lightactors.training.runners.runner import Runner
+from lightactors.training.stores.memory import MemoryStore
+from lightactors.training.tracing.rewards import find_final_reward
+from lightactors.training.tracing.trace import emit_message, operation
 
 
 @asynccontextmanager

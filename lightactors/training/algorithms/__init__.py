@@ -1,0 +1,1 @@
+"""Algorithms: what decides which rollouts to run, and learns from them."""

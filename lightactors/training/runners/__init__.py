@@ -1,0 +1,1 @@
+"""Runners: agents, and what claims rollouts and runs them."""

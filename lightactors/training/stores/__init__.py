@@ -1,0 +1,1 @@
+"""Stores: where rollouts, attempts, spans and resources are kept."""

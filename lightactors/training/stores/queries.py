@@ -1,0 +1,148 @@
+"""How a listing is filtered, sorted and cut: what all queries of the store share."""
+
+from __future__ import annotations
+
+import operator
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Any, Literal, Protocol, TypeVar
+
+import msgspec
+
+from lightactors.training import checks
+from lightactors.training.stores.bitmap import Combined, Numbers, listed
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Predicate = Callable[[T], bool]
+
+_LOGIC: dict[str, Callable[[Iterable[object]], bool]] = {"and": all, "or": any}
+_SETS: dict[str, Callable[[int, int], int]] = {"and": operator.and_, "or": operator.or_}
+_ORDERS = ("asc", "desc")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a listing is wanted, in which order."""
+
+    sort_by: str | None
+    descending: bool
+    offset: int
+    limit: int | None
+
+    def sorted(self, records: Iterable[T]) -> list[T]:
+        """Sort the records, which come in the order of creation; descending is the exact reverse of ascending."""
+        ordered = list(records) if self.sort_by is None else sorted(records, key=self._key)
+        return ordered[::-1] if self.descending else ordered
+
+    def _key(self, record: object) -> tuple[bool, Any]:
+        value = getattr(record, typing.cast("str", self.sort_by))
+        return value is not None, value
+
+    def cut(self, records: Iterable[T]) -> list[T]:
+        return list(islice(records, self.offset, None if self.limit is None else self.offset + self.limit))
+
+
+def page_of(kind: type[msgspec.Struct], sort_by: str | None, sort_order: str, limit: int, offset: int) -> Page:
+    """Check what a caller said about sorting and paging."""
+    checks.member("sort_order", sort_order, _ORDERS)
+    checks.whole("offset", offset, least=0)
+    checks.whole("limit", limit, least=-1)
+    if sort_by is not None:
+        checks.member("sort_by", sort_by, sortable(kind))
+    return Page(sort_by, sort_order == "desc", offset, None if limit == -1 else limit)
+
+
+@cache
+def sortable(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Name the fields of a record that hold a number or a string, or None in place of one."""
+    return tuple(field.name for field in msgspec.structs.fields(kind) if _is_scalar(field.type))
+
+
+def _is_scalar(hint: Any) -> bool:
+    if typing.get_origin(hint) is Literal:
+        return True
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return all(arm is type(None) or _is_scalar(arm) for arm in typing.get_args(hint))
+    return hint in (str, int, float)
+
+
+def matching(records: Iterable[T], conditions: Sequence[Predicate[T]], logic: str) -> Iterator[T]:
+    """Yield the records that all, or any, of the conditions hold for; every record where there are none."""
+    combine = check_logic(logic)
+    if not conditions:
+        return iter(records)
+    return (record for record in records if combine(condition(record) for condition in conditions))
+
+
+def check_logic(logic: str) -> Callable[[Iterable[object]], bool]:
+    return _LOGIC[checks.member("filter_logic", logic, tuple(_LOGIC))]
+
+
+def texts(**wanted: str | None) -> list[Predicate[Any]]:
+    """Make conditions from arguments such as `name` and `name_contains`; None asks nothing."""
+    given = [
+        (argument, checks.instance(argument, value, str)) for argument, value in wanted.items() if value is not None
+    ]
+    return [_text(argument, value) for argument, value in given]
+
+
+def _text(argument: str, wanted: str) -> Predicate[Any]:
+    field = argument.removesuffix("_contains")
+    if field == argument:
+        return lambda record: getattr(record, field) == wanted
+    return lambda record: wanted in (getattr(record, field) or "")
+
+
+class Numbered(Protocol[T_co]):
+    """Records by their numbers, in the order of creation."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int, /) -> T_co: ...
+
+
+def select(
+    records: Numbered[T], sets: Sequence[Numbers], conditions: Sequence[Predicate[T]], logic: str, page: Page
+) -> list[T]:
+    """Return a page of numbered records.
+
+    `sets` hold the numbers of those that fulfil conditions for which there is an index; each of the other
+    `conditions` has to look at a record to tell. In the order of numbers it stops as soon as the page is full.
+    """
+    check_logic(logic)
+    if page.sort_by is not None:
+        return page.cut(page.sorted(_selected(records, sets, conditions, logic, descending=False)))
+    if conditions:
+        return page.cut(_selected(records, sets, conditions, logic, descending=page.descending))
+    chosen = _numbers(records, sets, logic, skip=page.offset, descending=page.descending)
+    return [records[number] for number in islice(chosen, page.limit)]
+
+
+def _selected(
+    records: Numbered[T], sets: Sequence[Numbers], conditions: Sequence[Predicate[T]], logic: str, *, descending: bool
+) -> Iterator[T]:
+    if logic == "and" or not conditions:
+        candidates = _numbers(records, sets, logic, descending=descending)
+        return matching((records[number] for number in candidates), conditions, logic)
+    # With "or" a record outside every set may still fulfil a condition.
+    found = set(_numbers(records, sets, logic)) if sets else set()
+    everything = _numbers(records, (), logic, descending=descending)
+    return (records[number] for number in everything if number in found or any(c(records[number]) for c in conditions))
+
+
+def _numbers(
+    records: Numbered[T], sets: Sequence[Numbers], logic: str, *, skip: int = 0, descending: bool = False
+) -> Iterable[int]:
+    if sets:
+        return listed(Combined(_SETS[logic], sets), skip=skip, descending=descending)
+    numbers = range(len(records))
+    return (numbers[::-1] if descending else numbers)[skip:]
+
+
+def check_timeout(timeout: float | None) -> bool:
+    """Check a time-out and tell whether it allows any waiting."""
+    return checks.optional_number("timeout", timeout) is None or typing.cast("float", timeout) > 0
