@@ -6,6 +6,7 @@ place that the strategy gives it. What differs between strategies is the places.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import signal
 import threading
@@ -150,7 +151,7 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
         self.graceful_delay = _seconds("graceful_delay", graceful_delay)
         self.poll_interval = _seconds("poll_interval", poll_interval)
         self.managed_store = environment.flag("MANAGED_STORE", managed_store, default=True)
-        self.backend = _one_of("backend", backend, get_args(Backend))
+        self.backend = _installed(_one_of("backend", backend, get_args(Backend)))
         if main_thread == "runner" and n_runners != 1:
             raise ConfigurationError(
                 f"main_thread='runner' with n_runners={n_runners}: the main thread has room for one runner; "
@@ -197,6 +198,8 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
         return "task" if name.startswith(self.main_thread) else "thread"
 
     async def _wind_down(self, cast: _Cast) -> None:
+        if cast.interrupted:
+            logger.warning("stopping within %s s; press Ctrl-C again to cancel at once", self.graceful_delay)
         with anyio.move_on_after(self.graceful_delay):
             await _first(cast.nobody_plays, cast.hurry)
         late = [cell_of(part, "stop") for part in cast.playing.values()]
@@ -252,6 +255,12 @@ def _seconds(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         raise ConfigurationError(f"{name}={value!r}; give seconds, 0 or more")
     return value
+
+
+def _installed(backend: Backend) -> Backend:
+    if importlib.util.find_spec(backend) is None:
+        raise ConfigurationError(f"backend={backend!r} is not installed; pip install 'lightactors[{backend}]'")
+    return backend
 
 
 def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import anyio
 
@@ -24,6 +24,8 @@ from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.strategies import Backend, ExecutionStrategy, SharedMemoryExecutionStrategy
 from lightactors.training.tracing.adapters import Adapter, TraceToTriplets
+
+T = TypeVar("T")
 
 STORES: dict[str, Callable[..., Store]] = {"memory": MemoryStore, "memory://": MemoryStore}
 
@@ -94,7 +96,7 @@ class Trainer:
         order, and comes out as `KeyboardInterrupt`. In a notebook or an async program, await `afit` instead.
         """
         _refuse_running_loop("fit", "afit")
-        anyio.run(lambda: self.afit(*datasets, **more), backend=self.strategy.backend)
+        _run(lambda: self.afit(*datasets, **more), self.strategy.backend)
 
     async def afit(self, *datasets: Any, **more: Any) -> None:
         """Train, on the running loop (see `fit`)."""
@@ -110,13 +112,13 @@ class Trainer:
         agent, train, val = self._arguments(*datasets, **more)
         baseline = Baseline(limit=10)
         strategy = self._build_strategy(1)
-        anyio.run(lambda: self._execute(strategy, baseline, agent, train, val), backend=strategy.backend)
+        _run(lambda: self._execute(strategy, baseline, agent, train, val), strategy.backend)
         return baseline.results
 
     def run(self, tasks: Dataset[Any], *, mode: Mode | None = "test") -> list[TaskResult[Any]]:
         """Run the agent once on each task, without learning, and return the results in the tasks' order."""
         _refuse_running_loop("run", "arun")
-        return anyio.run(lambda: self.arun(tasks, mode=mode), backend=self.strategy.backend)
+        return _run(lambda: self.arun(tasks, mode=mode), self.strategy.backend)
 
     async def arun(self, tasks: Dataset[Any], *, mode: Mode | None = "test") -> list[TaskResult[Any]]:
         """Run the agent once on each task, on the running loop (see `run`)."""
@@ -173,6 +175,13 @@ class Trainer:
 
     def __repr__(self) -> str:
         return f"Trainer(algorithm={self.algorithm!r}, agent={self.agent!r}, strategy={self.strategy!r})"
+
+
+def _run(function: Callable[[], Coroutine[Any, Any, T]], backend: Backend) -> T:
+    try:
+        return anyio.run(function, backend=backend)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None  # its way out of the loop is no news to who pressed Ctrl-C
 
 
 def _algorithm(given: Any) -> Algorithm:

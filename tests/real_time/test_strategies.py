@@ -1,5 +1,6 @@
 """The shared-memory strategy, with its real threads."""
 
+import importlib.util
 import logging
 import os
 import signal
@@ -337,3 +338,9 @@ def test_environment_in_another_language_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AGL_MANAGED_STORE", "perhaps")
     with pytest.raises(ConfigurationError, match="AGL_MANAGED_STORE='perhaps'"):
         SharedMemoryExecutionStrategy()
+
+
+def test_backend_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'lightactors\[trio\]'"):
+        SharedMemoryExecutionStrategy(backend="trio")
