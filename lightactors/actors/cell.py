@@ -167,8 +167,8 @@ class Cell(Owner):
                 with anyio.CancelScope() as self._scope:
                     await self._work()
                 self._scope = None
-        except Exception as error:
-            self.fail(error)
+        except BaseException as error:
+            self.fail(self.loop.failure(error))
         finally:
             await self._leave()
 
@@ -237,8 +237,8 @@ class Cell(Owner):
                     else:
                         value = await value
                         self._turn = None
-            except Exception as error:
-                if not self._reply_failure(error, method, ask):
+            except BaseException as error:
+                if not self._reply_failure(self.loop.failure(error), method, ask):
                     return False
             else:
                 if ask is not None:
@@ -305,7 +305,8 @@ class Cell(Owner):
         try:
             with scope:
                 outcome = await awaitable
-        except Exception as error:
+        except BaseException as raised:
+            error = self.loop.failure(raised)
             self.failed += 1
             self.last_error = error
             outcome = Failure(error)
@@ -502,13 +503,14 @@ class Cell(Owner):
 
     def announce(self, reason: Reason | None = None) -> None:
         """Leave the tree and tell the watchers, once; from any thread."""
-        self.owner.order(self._leave_the_tree)
+        self.owner.order(self.leave_the_tree)
         with self.mailbox.lock:
             watchers, self._watchers = self._watchers or [], None
         for tell in watchers:
             tell(self.terminated(reason))
 
-    def _leave_the_tree(self) -> None:
+    def leave_the_tree(self) -> None:
+        """Be no child any more; on the owner's loop."""
         if self.thread is not None:
             self.thread.join()  # it has just said its last word
         self.owner.child_ended(self)

@@ -63,6 +63,12 @@ class Loop(ABC):
     async def pause(self) -> None:
         """Let every other task run once, and be cancelled here if somebody asked for it."""
 
+    def failure(self, error: BaseException) -> Exception:
+        """Return what a handler raised as its failure; raise it again if it is a cancellation on its way."""
+        if isinstance(error, Exception):
+            return error
+        raise error
+
     @abstractmethod
     def _wake(self) -> None:
         """Have `_run_posted` called in the loop; from any thread. Raises RuntimeError when the loop is gone."""
@@ -161,6 +167,15 @@ class AsyncioLoop(Loop):
 
     async def pause(self) -> None:
         await asyncio.sleep(0)
+
+    def failure(self, error: BaseException) -> Exception:
+        # On asyncio, whoever awaits something cancelled is told so in the words of his own cancellation.
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
+            stray = RuntimeError("it awaited something that was cancelled, and was not cancelled itself")
+            stray.__cause__ = error
+            return stray
+        return super().failure(error)
 
     def _wake(self) -> None:
         self._loop.call_soon_threadsafe(self._run_posted)

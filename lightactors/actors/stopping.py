@@ -62,7 +62,8 @@ async def _climb(cell: Cell, drain: float, interrupt: float) -> Rung:
             cell.abandoned()
             await stop_all(reversed(list(cell.children.values())), 0)
         elif cell.thread is not None:
-            cell.thread.join()
+            # Its own word that it has left may still be on the way to this loop; the name is to be free now.
+            cell.owner.order(cell.leave_the_tree)
     return rung
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -273,6 +274,48 @@ async def test_failing_signal_handler_ends_the_actor() -> None:
         await la.stop(system.children["n"].children["child"].ref)
 
     with pytest.raises(Oops, match="nervous"):
+        await in_a_system(block)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("interleaved", [False, True])
+async def test_handler_that_awaits_something_cancelled_fails_and_the_actor_lives(interleaved: bool) -> None:
+    @la.actor
+    class Unlucky:
+        @la.handler
+        async def wait(self) -> None:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+        @la.handler(interleaved=True)
+        async def wait_aside(self) -> None:
+            await Unlucky().wait()
+
+        @la.handler
+        def live(self) -> bool:
+            return True
+
+    async with la.open_system() as system:
+        unlucky = await system.spawn(Unlucky)
+        with pytest.raises(RuntimeError, match="awaited something that was cancelled") as caught:
+            await (unlucky.wait_aside() if interleaved else unlucky.wait())
+        assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+        assert await unlucky.live()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_behaviour_that_awaits_something_cancelled_fails() -> None:
+    @la.actor
+    async def unlucky(mailbox: la.Mailbox[Any]) -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    async def block(system: la.System) -> None:
+        await system.spawn(unlucky)
+
+    with pytest.raises(RuntimeError, match="awaited something that was cancelled"):
         await in_a_system(block)
 
 
