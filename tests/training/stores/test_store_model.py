@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -326,10 +326,19 @@ class StoreMachine(RuleBasedStateMachine):
 class MailboxMachine(StoreMachine):
     """The same through a mailbox; time stands still."""
 
+    backend = "asyncio"
+    place: Literal["task", "thread"] = "task"
+
     def open(self) -> Door:
-        portal = self.stack.enter_context(start_blocking_portal())
+        portal = self.stack.enter_context(start_blocking_portal(self.backend))
         self.stack.enter_context(portal.wrap_async_context_manager(la.open_system()))
-        return MailboxDoor(portal, portal.call(la.spawn, MemoryStore))
+        return MailboxDoor(portal, portal.call(la.options(place=self.place).spawn, MemoryStore))
+
+
+class ThreadMachine(MailboxMachine):
+    """The same with the store in a thread of its own."""
+
+    place = "thread"
 
 
 def run(machine: type[StoreMachine], examples: int, steps: int) -> None:
@@ -347,12 +356,24 @@ def test_store_does_what_the_model_does() -> None:
     run(StoreMachine, examples=100, steps=40)
 
 
-def test_mailbox_changes_nothing() -> None:
-    run(MailboxMachine, examples=5, steps=15)
+@pytest.mark.parametrize("machine", [MailboxMachine, ThreadMachine])
+def test_mailbox_and_thread_change_nothing(machine: type[MailboxMachine], anyio_backend_name: str) -> None:
+    run(on(machine, anyio_backend_name), examples=15, steps=20)
+
+
+def on(machine: type[MailboxMachine], backend: str) -> type[MailboxMachine]:
+    """The machine on that loop."""
+    return type(machine.__name__, (machine,), {"backend": backend})
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(1_800)
-@pytest.mark.parametrize(("machine", "examples"), [(StoreMachine, 600), (MailboxMachine, 60)])
-def test_store_does_what_the_model_does_for_long(machine: type[StoreMachine], examples: int) -> None:
-    run(machine, examples, steps=50)
+def test_store_does_what_the_model_does_for_long() -> None:
+    run(StoreMachine, examples=600, steps=50)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("machine", [MailboxMachine, ThreadMachine])
+def test_mailbox_and_thread_change_nothing_for_long(machine: type[MailboxMachine], anyio_backend_name: str) -> None:
+    run(on(machine, anyio_backend_name), examples=60, steps=50)
