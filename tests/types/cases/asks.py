@@ -58,7 +58,7 @@ async def wrong_asks(counter: Counter) -> None:
     await counter.add("1")  # E(mypy): expected "int"  # E(pyright): parameter "amount"
     await counter.add()  # E(mypy): Missing positional argument  # E(pyright): Argument missing
     await counter.add(1, 2)  # E(mypy): Too many  # E(pyright): Expected 1 positional
-    await counter.add(amont=1)  # E: amont
+    await counter.add(quantity=1)  # E: quantity
     await counter.describe("a", True)  # E(mypy): Too many positional  # E(pyright): Expected 1 positional
     await counter.subtract(1)  # E(mypy): has no attribute "subtract"  # E(pyright): Cannot access attribute "subtract"
     await counter.history(3)  # E: AsyncIterator
@@ -86,7 +86,7 @@ async def spawning(system: la.System) -> None:
     await la.spawn(Counter, 1, 2)  # E(mypy): No overload variant  # E(pyright): No overloads for "spawn"
     await system.spawn(Counter, stat=1)  # E(mypy): No overload variant  # E(pyright): No parameter named "stat"
     la.options(place="moon")  # E: "Literal['moon']"
-    la.options(nam="c")  # E: nam
+    la.options(label="c")  # E: label
 
 
 @la.actor
