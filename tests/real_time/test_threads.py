@@ -95,9 +95,7 @@ class Worker:
 
     @la.handler
     def loop_library(self) -> str:
-        import sniffio  # the running loop's own word for it
-
-        return sniffio.current_async_library()
+        return "trio" if "trio" in type(anyio.lowlevel.current_token().native_token).__module__ else "asyncio"
 
 
 def threads_of_actors() -> list[str]:
