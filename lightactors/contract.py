@@ -120,10 +120,20 @@ class Bound(Protocol[P, R_co]):
         ...
 
 
+class Items(Protocol[R_co]):
+    """A stream, as its consumer sees it: `async for`, or `async with aclosing(...)` to be sure of its end."""
+
+    def __aiter__(self) -> Items[R_co]: ...
+    async def __anext__(self) -> R_co: ...
+    async def aclose(self) -> None:
+        """End the stream now; the handler's clean-up runs."""
+        ...
+
+
 class BoundStream(Protocol[P, R_co]):
     """A stream handler bound to somebody who can serve it."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R_co]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Items[R_co]:
         """Return the stream; it starts with the first item asked for."""
         ...
 

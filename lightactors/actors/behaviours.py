@@ -46,7 +46,12 @@ class BehaviourCell(Cell):
 
     async def _work(self) -> None:
         args, kwargs = self._arguments
-        await self.behaviour.function(OpenMailbox(self), *args, **kwargs)
+        try:
+            await self.behaviour.function(OpenMailbox(self), *args, **kwargs)
+        except anyio.EndOfStream:
+            if not self.mailbox.closed:
+                raise
+            # From `receive()`, which a behaviour may let through: it was asked to stop, and that is how it does.
         self._finished = True
 
     def _must_leave(self) -> bool:

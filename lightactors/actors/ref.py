@@ -232,9 +232,15 @@ def cell_of(ref: object, wanted_by: str) -> Cell:
     """Return the cell behind a ref, or behind an actor's own `self`."""
     if isinstance(ref, AnyRef):
         return ref._cell  # noqa: SLF001 (a public name would hide a handler of that name)
-    cell: Cell | None = getattr(ref, _IN_ACTOR, None)
+    cell = cell_within(ref)
     if cell is None:
         raise ContractError(f"{wanted_by} takes a ref, got {ref!r}; spawn() returns one")
+    return cell
+
+
+def cell_within(actor: object) -> Cell | None:
+    """Return the cell that an actor's instance was introduced to."""
+    cell: Cell | None = getattr(actor, _IN_ACTOR, None)
     return cell
 
 

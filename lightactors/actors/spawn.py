@@ -15,7 +15,7 @@ from lightactors.actors.behaviours import BehaviourCell
 from lightactors.actors.cell import Cell
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.owner import Owner, State
-from lightactors.actors.ref import ActorRef, AnyRef, Ref, introduce
+from lightactors.actors.ref import ActorRef, AnyRef, Ref, cell_within, introduce
 from lightactors.actors.stopping import stop_all
 from lightactors.actors.threads import LoopThread
 from lightactors.contract import Behaviour, contract_of
@@ -69,11 +69,19 @@ class Spawner(ABC):
     async def adopt(self, instance: C, /) -> C:
         """Give an existing instance of an actor class a mailbox, and return its ref.
 
-        From now on only the ref may be used: the instance belongs to its actor.
+        From now on only the ref may be used: the instance belongs to its actor. Raises `SpawnError` for one that
+        an actor has already.
         """
+        _refuse_what_is_adopted(instance)
         options = self if isinstance(self, Options) else self.options()
         ref = await _spawn(options, _Recipe(type(instance), lambda: instance))
         return cast("C", ref)
+
+
+def _refuse_what_is_adopted(instance: object) -> None:
+    cell = cell_within(instance)
+    if cell is not None and cell.state < State.STOPPED:
+        raise SpawnError(f"{instance!r} is an actor already, {cell.ref!r}; use that ref, or stop it first")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -355,3 +355,16 @@ async def test_behaviour_by_name_is_found_again() -> None:
 async def test_what_is_no_async_function_of_a_mailbox_is_no_behaviour(function: Any) -> None:
     with pytest.raises(ContractError):
         la.actor(function)
+
+
+async def test_behaviour_may_let_the_end_of_its_mailbox_through() -> None:
+    @la.actor
+    async def endless(mailbox: la.Mailbox[object]) -> None:
+        while True:
+            await mailbox.receive()
+
+    async with la.open_system():
+        ref = await la.spawn(endless)
+        watch = la.watch(ref)
+        assert await la.stop(ref) is la.Rung.DRAIN
+        assert (await watch).reason is la.Reason.STOPPED

@@ -111,7 +111,7 @@ async def tell(careful: Careful) -> None:
 
 
 async def consume(careful: Careful) -> None:
-    async with aclosing(careful.items()) as items:  # type: ignore[type-var]
+    async with aclosing(careful.items()) as items:
         async for _ in items:
             pass
 

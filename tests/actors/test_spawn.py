@@ -335,3 +335,13 @@ async def test_actors_see_the_context_in_which_their_system_was_opened() -> None
         reader = await system.spawn(Reader)
         assert await reader.read() == "opened"
         assert await reader.read_aside() == "opened"
+
+
+async def test_instance_is_adopted_by_one_actor_at_a_time() -> None:
+    async with la.open_system():
+        porter = Porter()
+        first = await la.adopt(porter)
+        with pytest.raises(SpawnError, match="is an actor already"):
+            await la.adopt(porter)
+        await la.stop(first)
+        assert await la.adopt(porter) != first

@@ -118,7 +118,7 @@ async def test_producer_is_never_more_than_a_few_items_ahead() -> None:
     async with la.open_system() as system:
         porter = await system.spawn(Porter)
         taken = 0
-        async with aclosing(porter.count(10 * AHEAD)) as stream:  # type: ignore[type-var]
+        async with aclosing(porter.count(10 * AHEAD)) as stream:
             async for item in stream:
                 taken += 1
                 await settle()

@@ -61,7 +61,7 @@ async def wrong_asks(counter: Counter) -> None:
     await counter.add(quantity=1)  # E: quantity
     await counter.describe("a", True)  # E(mypy): Too many positional  # E(pyright): Expected 1 positional
     await counter.subtract(1)  # E(mypy): has no attribute "subtract"  # E(pyright): Cannot access attribute "subtract"
-    await counter.history(3)  # E: AsyncIterator
+    await counter.history(3)  # E: Items
     counter.history("3")  # E(mypy): "str"  # E(pyright): "Literal['3']"
 
 
