@@ -335,7 +335,7 @@ class MemoryStore(Store):
         changes = arguments.attempt_changes(
             status=status, worker_id=worker_id, last_heartbeat_time=last_heartbeat_time, metadata=metadata
         )
-        if not changes.keys() - {"metadata"}:
+        if status is UNSET and worker_id is UNSET and last_heartbeat_time is UNSET:
             attempt.record = replace(attempt.record, **changes)
         elif not lifecycle.is_repetition(attempt.record, changes):
             self._ledger.report(entry, attempt, changes)

@@ -145,4 +145,6 @@ def _numbers(
 
 def check_timeout(timeout: float | None) -> bool:
     """Check a time-out and tell whether it allows any waiting."""
+    if type(timeout) is int and timeout <= 0:  # the default, and nearly every call
+        return False
     return checks.optional_number("timeout", timeout) is None or typing.cast("float", timeout) > 0

@@ -88,6 +88,8 @@ class Ends:
 
     def reached(self, number: int) -> None:
         """Tell those who wait that this one has ended."""
+        if not (self._waits or self._any):
+            return
         for countdown in (*self._waits.pop(number, ()), *self._any):
             countdown.left -= 1
             if not countdown.left:
