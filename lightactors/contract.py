@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import reprlib
 import types
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -75,7 +76,8 @@ class Method:
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Return a call as it is written."""
-        arguments = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+        # Short, and never raising: the user's own repr may be huge, or broken.
+        arguments = [*map(reprlib.repr, args), *(f"{name}={reprlib.repr(value)}" for name, value in kwargs.items())]
         return f"{self.actor}.{self.name}({', '.join(arguments)})"
 
     def __str__(self) -> str:

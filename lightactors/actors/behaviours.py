@@ -93,6 +93,12 @@ class BehaviourCell(Cell):
     def abandon(self, ask: Ask) -> None:
         """The asker gave up: forget his message if it is still queued; a behaviour is never cancelled for it."""
         ask.abandoned = True
+        for key, asks in self._unanswered.items():
+            if (left := [pair for pair in asks if pair[1] is not ask]) != asks:
+                self._unanswered[key] = left
+                if not left:
+                    del self._unanswered[key]
+                return
 
     def _refuse_what_is_queued(self) -> None:
         super()._refuse_what_is_queued()

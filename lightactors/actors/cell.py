@@ -53,6 +53,7 @@ class Cell(Owner):
         "_productions",
         "_scope",
         "_task",
+        "_terminated",
         "_turn",
         "_watchers",
         "actor",
@@ -89,7 +90,8 @@ class Cell(Owner):
         self.error: BaseException | None = None  # what this actor died of
         self.last_error: BaseException | None = None  # what a handler raised last, here or at its asker
         self.waits_for: list[tuple[Cell, Ask | Production]] = []  # whom the turn under way has asked
-        self.watched: set[Cell] | None = None  # the children whose failure is told to the actor as a signal
+        self.watched: dict[Cell, Callable[[Terminated], object]] | None = None  # whose end comes as a signal, and how
+        self._terminated: Terminated | None = None  # how it ended, once that was announced
         self._watchers: list[Callable[[Terminated], object]] | None = []
         self._turn: Ask | Production | None = None  # whose ask the turn under way serves
         self._asides: dict[anyio.CancelScope, _Aside] | None = None  # what is interleaved
@@ -345,11 +347,20 @@ class Cell(Owner):
 
     def watches(self, cell: Cell) -> None:
         """Have the end of `cell` sent to this actor as a signal."""
-        if cell.owner is self:
-            if self.watched is None:
-                self.watched = set()
-            self.watched.add(cell)
-        cell.when_ended(self.mailbox.signal)
+        watched = self.watched = {} if self.watched is None else self.watched
+        if cell in watched:
+            return
+
+        def tell(terminated: Terminated) -> None:
+            watched.pop(cell, None)
+            self.mailbox.signal(terminated)
+
+        watched[cell] = tell
+        cell.when_ended(tell)
+
+    def _watch_no_more(self) -> None:
+        for cell, tell in list((self.watched or {}).items()):
+            cell.forget(tell)
 
     # Cancelling
 
@@ -390,11 +401,6 @@ class Cell(Owner):
             self.last_error = error
             self.fail(error)
 
-    def child_ended(self, child: Cell) -> None:
-        super().child_ended(child)
-        if self.watched is not None:
-            self.watched.discard(child)
-
     # Stopping
 
     def close(self) -> None:
@@ -404,8 +410,10 @@ class Cell(Owner):
             if self.state is State.STARTING:
                 self.interrupt()
             self.state = State.DRAINING
+            # Locked before it is looked at: a message from another thread may be queued, its wake-up still on the way.
+            self.mailbox.lock_up()
             self._end_here_if_there_is_nothing_to_do()
-            self.mailbox.close()
+            self.mailbox.nudge()
 
     def interrupt(self) -> None:
         """Cancel what is under way, then leave."""
@@ -423,7 +431,7 @@ class Cell(Owner):
 
     def _end_here_if_there_is_nothing_to_do(self) -> None:
         nothing = self._on_stop is None and not (self.children or self._asides or self._productions)
-        if nothing and self._task is None and self.mailbox.idle:
+        if nothing and self._task is None and self.mailbox.idle and not self.mailbox.queue:
             self.mailbox.idle = False
             self._end()
 
@@ -484,6 +492,7 @@ class Cell(Owner):
 
     def _end(self) -> None:
         self.state = State.STOPPED
+        self._watch_no_more()
         if self.thread is None:
             self.announce()
         else:
@@ -506,17 +515,16 @@ class Cell(Owner):
         self.owner.order(self.leave_the_tree)
         with self.mailbox.lock:
             watchers, self._watchers = self._watchers or [], None
+            if self._terminated is None:
+                self._terminated = Terminated(self.ref, reason or self._reason(), self.error)
         for tell in watchers:
-            tell(self.terminated(reason))
+            tell(self._terminated)
 
     def leave_the_tree(self) -> None:
         """Be no child any more; on the owner's loop."""
         if self.thread is not None:
             self.thread.join()  # it has just said its last word
         self.owner.child_ended(self)
-
-    def terminated(self, reason: Reason | None = None) -> Terminated:
-        return Terminated(self.ref, reason or self._reason(), self.error)
 
     def _reason(self) -> Reason:
         if self.error is not None:
@@ -529,7 +537,14 @@ class Cell(Owner):
             if self._watchers is not None:
                 self._watchers.append(tell)
                 return
-        tell(self.terminated())
+        assert self._terminated is not None
+        tell(self._terminated)
+
+    def forget(self, tell: Callable[[Terminated], object]) -> None:
+        """Have `tell` called no more; from any thread."""
+        with self.mailbox.lock:
+            if self._watchers is not None and tell in self._watchers:
+                self._watchers.remove(tell)
 
     # Looking
 

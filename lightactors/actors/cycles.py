@@ -31,12 +31,23 @@ def leave(asker: Cell, asked: Cell, ask: Any) -> None:
 
 
 def _refuse_cycle(asker: Cell, asked: Cell) -> None:
-    paths: list[tuple[Cell, ...]] = [(asked,)]
-    while paths:
-        path = paths.pop()
-        if path[-1] is asker:
-            names = " → ".join(cell.name for cell in (asker, *path))
+    asked_by = {asked: asker}
+    pending = [asked]
+    while pending:
+        cell = pending.pop()
+        if cell is asker:
+            names = _names(asker, asked_by)
             raise AskCycle(f"ask cycle {names}: each waits for the next; make one of the handlers interleaved")
-        # What runs aside already needs no mailbox any more to be answered.
-        waited = [cell for cell, ask in path[-1].waits_for if ask.give_up is None]
-        paths += [(*path, cell) for cell in waited if cell not in path]
+        for waited, ask in cell.waits_for:
+            # What runs aside already needs no mailbox any more to be answered.
+            if ask.give_up is None and waited not in asked_by:
+                asked_by[waited] = cell
+                pending.append(waited)
+
+
+def _names(asker: Cell, asked_by: dict[Cell, Cell]) -> str:
+    names, cell = [asker.name], asked_by[asker]
+    while cell is not asker:
+        names.append(cell.name)
+        cell = asked_by[cell]
+    return " → ".join([asker.name, *reversed(names)])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
 
 from lightactors.actors import loops
-
-if TYPE_CHECKING:
-    from lightactors.actors.loops import Loop, Slot
 
 
 class Flag:
@@ -18,15 +17,15 @@ class Flag:
         # Reentrant: a signal handler may raise the flag while the thread it interrupted is about to wait for it.
         self._lock = threading.RLock()
         self._is_set = False
-        self._waiters: list[tuple[Loop, Slot]] = []
+        self._waiters: list[Callable[[], object]] = []
 
     def set(self, *_: object) -> None:
         """Raise the flag; from any thread. Arguments are ignored, so that it fits as a callback."""
         with self._lock:
             self._is_set = True
             waiters, self._waiters = self._waiters, []
-        for loop, slot in waiters:
-            loop.post(slot.set, None)
+        for wake in waiters:
+            wake()
 
     def is_set(self) -> bool:
         return self._is_set
@@ -34,17 +33,32 @@ class Flag:
     async def wait(self) -> None:
         """Wait until the flag is raised."""
         here = loops.current()
-        waiter = here, here.slot()
+        slot = here.slot()
+        with self._waking(partial(here.post, slot.set, None)):
+            await slot
+
+    def wait_in_thread(self, timeout: float | None) -> bool:
+        """Block this thread until the flag is raised, `timeout` seconds at most; tell whether it is."""
+        gate = threading.Lock()
+        gate.acquire()
+        with self._waking(gate.release):
+            gate.acquire(timeout=-1 if timeout is None else timeout)
+        return self._is_set
+
+    @contextmanager
+    def _waking(self, wake: Callable[[], object]) -> Generator[None]:
+        """Have `wake` called when the flag is raised, or at once if it is; not after the block."""
         with self._lock:
             if self._is_set:
-                return
-            self._waiters.append(waiter)
+                wake()
+            else:
+                self._waiters.append(wake)
         try:
-            await waiter[1]
+            yield
         finally:
             with self._lock:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
+                if wake in self._waiters:
+                    self._waiters.remove(wake)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'set' if self._is_set else 'not set'}>"

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lightactors.errors import ExecutionError
+
 if TYPE_CHECKING:
     import trio
 
@@ -67,6 +69,10 @@ class Loop(ABC):
         """Return what a handler raised as its failure; raise it again if it is a cancellation on its way."""
         if isinstance(error, Exception):
             return error
+        if isinstance(error, SystemExit):
+            left = ExecutionError(f"sys.exit({error.code!r}) was called; return or raise instead")
+            left.__cause__ = error
+            return left
         raise error
 
     @abstractmethod

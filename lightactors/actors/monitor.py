@@ -1,6 +1,6 @@
 """The monitor: a thread that notices when a loop stops turning, and names the handler that keeps it.
 
-It costs the actors nothing: it looks from outside, a few times per second, while a system is open.
+It looks from outside: a few times per second it asks the loop for a sign of life, while a system is open.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class _Watched:
             _report(self.loop, self.blocked_after)
 
 
+_LONGEST = 0.25
+"""Seconds that the monitor sleeps at most."""
+
+
 class _Monitor:
     """The one thread, which runs while there is a loop to watch."""
 
@@ -82,7 +86,9 @@ class _Monitor:
                 watched = list(self._watched)
             for one in watched:
                 one.look()
-            interval = min((one.blocked_after for one in watched), default=0.0) / 4
+            # Never long: a loop may come that has to be looked at sooner.
+            interval = min((one.blocked_after / 4 for one in watched), default=0.0)
+            interval = min(interval, _LONGEST)
 
 
 _monitor = _Monitor()

@@ -49,18 +49,20 @@ class Watch:
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
-        self._flag = Flag()
-        self._terminated: Terminated | None = None
-        cell.when_ended(self._end)
-
-    def _end(self, terminated: Terminated) -> None:
-        self._terminated = terminated
-        self._flag.set()
 
     async def _wait(self) -> Terminated:
-        await self._flag.wait()
-        assert self._terminated is not None
-        return self._terminated
+        ended, told = Flag(), list[Terminated]()
+
+        def tell(terminated: Terminated) -> None:
+            told.append(terminated)
+            ended.set()
+
+        self._cell.when_ended(tell)
+        try:
+            await ended.wait()
+        finally:
+            self._cell.forget(tell)
+        return told[0]
 
     def __await__(self) -> Generator[Any, Any, Terminated]:
         return self._wait().__await__()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from lightactors.actors import cycles
 from lightactors.actors.mailbox import Ask
-from lightactors.actors.owner import State
 from lightactors.actors.streams import Stream
 from lightactors.contract import Asked, Kind, Message, Method, is_awaited
 from lightactors.errors import ContractError, MailboxFull, WrongMessage
@@ -146,7 +145,7 @@ class _BoundPlainThatMayWait(_BoundPlain):
         value = await super().__call__(*args, **kwargs)
         if not is_awaited(value):
             return value
-        reply = Ask()
+        reply = Ask(self._cell.loop, self._cell.loop)
         self._cell.aside(value, reply, str(self._method), only_waits=True)
         return await _reply(self._cell, reply)
 
@@ -262,4 +261,4 @@ def ref_of(actor: R) -> R:
 
 def is_running(ref: object) -> bool:
     """Tell whether messages to the actor are still accepted."""
-    return cell_of(ref, "is_running()").state in (State.STARTING, State.RUNNING)
+    return not cell_of(ref, "is_running()").mailbox.closed

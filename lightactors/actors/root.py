@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from weakref import WeakKeyDictionary
 
 import anyio
 
@@ -17,7 +16,7 @@ from lightactors.actors.system import BLOCKED_AFTER, GRACE, System
 
 logger = logging.getLogger("lightactors")
 
-_roots: WeakKeyDictionary[Loop, DefaultRoot] = WeakKeyDictionary()
+_roots: dict[Loop, DefaultRoot] = {}
 
 
 class DefaultRoot(System):

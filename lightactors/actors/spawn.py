@@ -10,7 +10,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast, get_args, overload
 
 import anyio
 
-from lightactors.actors import loops
+from lightactors.actors import cycles, loops
 from lightactors.actors.behaviours import BehaviourCell
 from lightactors.actors.cell import Cell
 from lightactors.actors.mailbox import Ask
@@ -157,9 +157,9 @@ async def _spawn(options: Options, recipe: _Recipe) -> AnyRef:
     owner = options.owner()
     name = options.name or f"{recipe.name.lower()}-{next(_serial)}"
     if (holder := owner.children.get(name)) is not None:
-        if options.replace:
+        if options.replace or holder.mailbox.closed:  # closed: on its way out, which is let be first
             await stop_all([holder], owner.system.grace)
-        elif holder.state < State.DRAINING and _is_same_kind(holder, recipe):
+        elif _is_same_kind(holder, recipe):
             return holder.ref
     if options.place == "thread":
         return await _spawn_in_thread(owner, name, options, recipe)
@@ -208,17 +208,18 @@ async def _uninterrupted(made: Ask) -> Any:
 
 
 async def _ready(cell: Cell, started: Ask) -> AnyRef:
+    asker = cycles.holder.get()
+    if asker is not None:
+        cycles.enter(asker, cell, started)
     try:
         await started.reply()
     except Exception as error:
-        await _gone(cell)
+        await stop_all([cell], cell.system.grace)
         raise SpawnError(f"{cell.kind} {cell.path} failed in on_start: {error!r}") from error
     except BaseException:
         await stop_all([cell], cell.system.grace)
         raise
+    finally:
+        if asker is not None:
+            cycles.leave(asker, cell, started)
     return cell.ref
-
-
-async def _gone(cell: Cell) -> None:
-    with anyio.CancelScope(shield=True):
-        await stop_all([cell], cell.system.grace)

@@ -25,7 +25,7 @@ logger = logging.getLogger("lightactors")
 _HERE = os.path.dirname(__file__)
 
 _LAST_CHANCE = 0.1
-"""Seconds that an actor has on a rung whose time its elder siblings have used up."""
+"""Seconds that an actor has on a rung whose time those stopped before it have used up."""
 
 
 class Rung(Enum):

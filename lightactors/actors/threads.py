@@ -48,6 +48,10 @@ class LoopThread:
     def _main(self) -> None:
         try:
             anyio.run(self._run, backend=self._backend)
+        except BaseException as error:
+            if self._opened.answered:
+                raise
+            self._opened.fail(error)  # no loop could be made: out of file descriptors, say
         finally:
             self._is_over = True
             if self.at_end is not None:

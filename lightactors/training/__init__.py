@@ -29,7 +29,7 @@ from lightactors.training.stores.contract import UNSET, Store
 from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.strategies import ExecutionStrategy, SharedMemoryExecutionStrategy
 from lightactors.training.tracing.adapters import Adapter, TraceToMessages, TraceToTriplets
-from lightactors.training.tracing.rewards import find_final_reward
+from lightactors.training.tracing.rewards import find_final_reward, find_reward_spans, get_reward_value, is_reward_span
 from lightactors.training.tracing.trace import (
     emit_annotation,
     emit_exception,
@@ -81,7 +81,10 @@ __all__ = [
     "emit_object",
     "emit_reward",
     "find_final_reward",
+    "find_reward_spans",
     "from_thread",
+    "get_reward_value",
+    "is_reward_span",
     "operation",
     "run_context",
     "run_tasks",

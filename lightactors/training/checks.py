@@ -83,10 +83,6 @@ def positive(name: str, value: object) -> float:
     return positive
 
 
-def optional_mapping(name: str, value: object) -> Mapping[str, Any] | None:
-    return value if value is None else mapping(name, value)
-
-
 def mapping(name: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         refuse(name, value, "give a mapping with strings as keys")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator
 from typing import Any
 
@@ -14,25 +13,22 @@ class ExecutionEvent:
 
     def __init__(self) -> None:
         self._flag = Flag()
-        self._threads = threading.Event()
 
     def set(self) -> None:
         """Ask for the stop; from any thread or signal handler, as often as you like."""
-        self._threads.set()
         self._flag.set()
 
     def clear(self) -> None:
         """Take the request back, for those who have not seen it yet."""
         if self._flag.is_set():
             self._flag = Flag()
-            self._threads.clear()
 
     def is_set(self) -> bool:
         return self._flag.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block this thread until the event is set, `timeout` seconds at most; tell whether it is."""
-        return self._threads.wait(timeout)
+        return self._flag.wait_in_thread(timeout)
 
     def __await__(self) -> Generator[Any, Any, None]:
         return self._flag.wait().__await__()

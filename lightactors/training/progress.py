@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from lightactors.errors import ConfigurationError
+from lightactors.errors import ConfigurationError, raise_together
 from lightactors.training.stores.contract import Store
 
 if TYPE_CHECKING:
@@ -24,11 +24,17 @@ async def showing_progress(store: Store, wanted: bool | None) -> AsyncGenerator[
         yield
         return
     line = _Line(store, bar)
+    await line.skip()
     with bar:
+        errors: list[Exception] = []
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(line.follow)
-            yield
+            try:
+                yield
+            except Exception as error:
+                errors.append(error)
             tasks.cancel_scope.cancel()
+        raise_together("the line of progress failed too", errors)
         await line.advance(timeout=0)
 
 
@@ -53,6 +59,10 @@ class _Line:
         self._bar = bar
         self._task = bar.add_task("rollouts", total=None)
         self._cursor = 0
+
+    async def skip(self) -> None:
+        """Leave out what had finished before."""
+        self._cursor = (await self._store.query_completions(0, -1)).cursor
 
     async def follow(self) -> None:
         while True:

@@ -23,7 +23,7 @@ from lightactors.actors.ref import AnyRef, cell_of
 from lightactors.actors.spawn import Place
 from lightactors.actors.stopping import stop_all
 from lightactors.contract import actor, handler
-from lightactors.errors import ActorStopped, ConfigurationError, ExecutionError, raise_together
+from lightactors.errors import ActorStopped, ConfigurationError, raise_together
 from lightactors.training import environment
 from lightactors.training.events import ExecutionEvent
 from lightactors.training.stores.contract import Store
@@ -74,12 +74,9 @@ class Part:
         """Run the bundle; its failure asks everybody to stop at once, even while the main thread is busy."""
         try:
             await self._play()
-        except Exception:
+        except (Exception, SystemExit):
             self._event.set()
             raise
-        except SystemExit as error:
-            self._event.set()
-            raise ExecutionError(f"the bundle called sys.exit({error.code!r}); return or raise instead") from error
 
 
 @dataclass
@@ -105,6 +102,8 @@ class _Cast:
             del self.playing[name]
             if name == "algorithm":
                 self.event.set()
+            elif self.playing.keys() == {"algorithm"} and not self.event.is_set():
+                logger.warning("every runner has ended; rollouts that the algorithm still waits for will not run")
             if not self.playing:
                 self.nobody_plays.set()
 
@@ -131,8 +130,6 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
 
     Raises `ConfigurationError` for values that can't work.
     """
-
-    alias = "shm"
 
     def __init__(
         self,
@@ -202,8 +199,10 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
             logger.warning("stopping within %s s; press Ctrl-C again to cancel at once", self.graceful_delay)
         with anyio.move_on_after(self.graceful_delay):
             await _first(cast.nobody_plays, cast.hurry)
-        late = [cell_of(part, "stop") for part in cast.playing.values()]
-        await stop_all(late, 0, self.join_timeout)
+        # All at once: none of them owns another, and one that takes its time must not hold up the others' cancellation.
+        async with anyio.create_task_group() as stops:
+            for part in cast.playing.values():
+                stops.start_soon(stop_all, [cell_of(part, "stop")], 0, self.join_timeout)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(n_runners={self.n_runners}, main_thread={self.main_thread!r})"

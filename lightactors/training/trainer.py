@@ -89,30 +89,34 @@ class Trainer:
 
     # What users call
 
-    def fit(self, *datasets: Any, **more: Any) -> None:
+    def fit(self, *given: Any, agent: Any = None, train_dataset: Any = None, val_dataset: Any = None) -> None:
         """Train: `fit(train, val)`, or `fit(agent, train, val)`; `val` may be left out.
 
         Blocks until the algorithm has ended, and raises what it or a runner raised. Ctrl-C stops everybody in
         order, and comes out as `KeyboardInterrupt`. In a notebook or an async program, await `afit` instead.
         """
         _refuse_running_loop("fit", "afit")
-        _run(lambda: self.afit(*datasets, **more), self.strategy.backend)
+        task = self._task("fit", given, agent, train_dataset, val_dataset)
+        _run(lambda: self._execute(self.strategy, self.algorithm, *task), self.strategy.backend)
 
-    async def afit(self, *datasets: Any, **more: Any) -> None:
+    async def afit(self, *given: Any, agent: Any = None, train_dataset: Any = None, val_dataset: Any = None) -> None:
         """Train, on the running loop (see `fit`)."""
-        agent, train, val = self._arguments(*datasets, **more)
-        await self._execute(self.strategy, self.algorithm, agent, train, val)
+        task = self._task("afit", given, agent, train_dataset, val_dataset)
+        await self._execute(self.strategy, self.algorithm, *task)
 
-    def dev(self, *datasets: Any, **more: Any) -> list[TaskResult[Any]]:
+    def dev(
+        self, *given: Any, agent: Any = None, train_dataset: Any = None, val_dataset: Any = None
+    ) -> list[TaskResult[Any]]:
         """Take a quick look at the whole path: one runner, the first ten tasks of each dataset, no learning.
 
-        Takes what `fit` takes; returns what came of each task.
+        Takes what `fit` takes; returns what came of each task. A strategy that was given as an instance keeps its
+        own number of runners.
         """
         _refuse_running_loop("dev", "afit")
-        agent, train, val = self._arguments(*datasets, **more)
+        task = self._task("dev", given, agent, train_dataset, val_dataset)
         baseline = Baseline(limit=10)
         strategy = self._build_strategy(1)
-        _run(lambda: self._execute(strategy, baseline, agent, train, val), strategy.backend)
+        _run(lambda: self._execute(strategy, baseline, *task), strategy.backend)
         return baseline.results
 
     def run(self, tasks: Dataset[Any], *, mode: Mode | None = "test") -> list[TaskResult[Any]]:
@@ -152,21 +156,19 @@ class Trainer:
 
         await strategy.run(play_algorithm, play_runner, self.store)
 
-    def _arguments(
-        self, *given: Any, agent: Any = None, train_dataset: Any = None, val_dataset: Any = None
+    def _task(
+        self, method: str, given: tuple[Any, ...], agent: Any, train: Any, val: Any
     ) -> tuple[Any, Dataset[Any], Dataset[Any]]:
+        """Return the agent and both datasets, however they were given."""
         values = list(given)
         if values and is_agent(values[0]):
             agent = values.pop(0)
-        train = values.pop(0) if values else train_dataset
-        val = values.pop(0) if values else val_dataset
+        train = values.pop(0) if values else train
+        val = values.pop(0) if values else val
         if values:
-            raise ConfigurationError(f"fit() takes (agent,) train and val, got {values[0]!r} besides")
-        return (
-            self._the_agent() if agent is None else as_agent(agent),
-            _dataset("train", train),
-            _dataset("val", val),
-        )
+            raise ConfigurationError(f"{method}() takes (agent,) train and val, got {values[0]!r} besides")
+        prepared = self._the_agent() if agent is None else as_agent(agent)
+        return prepared, _dataset("train", train), _dataset("val", val)
 
     def _the_agent(self) -> Any:
         if self.agent is None:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 import lightactors as la
-from lightactors.errors import ActorNotRunning, ActorStopped, AskCycle, SpawnError
+from lightactors.errors import ActorNotRunning, ActorStopped, AskCycle, ExecutionError, SpawnError
 from lightactors.testing import Gate
 from tests.actors.cast import Later, Oops, Porter, settle
 
@@ -446,3 +446,40 @@ async def test_asks_in_a_system_inside_an_actor_work_and_close_cycles() -> None:
         assert await host.host() == 1
         with pytest.raises(AskCycle):
             await host.ask_back()
+
+
+async def test_sys_exit_in_a_told_handler_is_the_actors_failure() -> None:
+    @la.actor
+    class Leaver:
+        @la.handler
+        def leave(self) -> None:
+            raise SystemExit(3)
+
+    async def program() -> None:
+        async with la.open_system():
+            leaver = await la.spawn(Leaver)
+            await leaver.leave.tell()
+            await anyio.sleep(10)
+
+    with pytest.raises(ExecutionError, match=r"sys\.exit\(3\)"):
+        await program()
+
+
+async def test_repr_that_raises_keeps_no_actor_from_ending() -> None:
+    class Broken:
+        def __repr__(self) -> str:
+            raise ValueError("no words")
+
+    @la.actor
+    class Taker:
+        @la.handler
+        async def take(self, thing: object) -> None:
+            await anyio.sleep(100)
+
+    async with la.open_system() as system:
+        taker = await la.spawn(Taker)
+        await taker.take.tell(Broken())
+        await taker.take.tell(Broken())
+        await settle()
+        assert await la.stop(taker) is la.Rung.INTERRUPT
+        assert system.statistics().dead_letters == 1

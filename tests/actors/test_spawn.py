@@ -73,7 +73,7 @@ async def test_name_of_another_kind_is_taken() -> None:
         assert await porter.note(1) == 1
 
 
-async def test_name_of_a_stopping_actor_is_taken_until_it_has_ended() -> None:
+async def test_name_of_a_stopping_actor_is_free_once_it_has_ended() -> None:
     gate = Gate()
     async with la.open_system() as system, anyio.create_task_group() as tg:
         porter = await system.options(name="x").spawn(Porter)
@@ -81,11 +81,11 @@ async def test_name_of_a_stopping_actor_is_taken_until_it_has_ended() -> None:
         await gate.reached()
         stopping = Later(tg, la.stop, porter)
         await settle()
-        with pytest.raises(NameTaken):
-            await system.options(name="x").spawn(Porter)
+        spawning = Later(tg, system.options(name="x").spawn, Porter)
+        await settle()
         gate.open()
         await stopping.done()
-        assert await system.options(name="x").spawn(Porter) != porter
+        assert await spawning.done() != porter
 
 
 async def test_names_are_unique_among_the_children_of_one_owner_only() -> None:

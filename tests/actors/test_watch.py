@@ -7,6 +7,7 @@ import anyio.lowlevel
 import pytest
 
 import lightactors as la
+from lightactors.actors.ref import cell_of
 from lightactors.testing import Gate
 from tests.actors.cast import Oops, Porter, settle
 
@@ -179,3 +180,41 @@ async def test_watcher_does_not_remember_children_that_have_ended() -> None:
 async def test_watch_takes_refs_only(wrong: object) -> None:
     with pytest.raises(TypeError, match=r"watch\(\) takes a ref"):
         la.watch(wrong)
+
+
+async def test_watchers_of_a_living_actor_leave_nothing_with_it() -> None:
+    @la.actor
+    class Watcher:
+        async def on_start(self) -> None:
+            la.watch(watched)
+            la.watch(watched)
+
+        async def on_terminated(self, terminated: la.Terminated) -> None: ...
+
+    async with la.open_system():
+        watched = await la.spawn(Porter)
+        watchers = cell_of(watched, "test")._watchers or []  # noqa: SLF001 (nothing public counts them)
+        before = len(watchers)
+        for _ in range(10):
+            await la.stop(await la.spawn(Watcher))
+            with anyio.move_on_after(1):
+                await la.watch(watched)
+        assert len(watchers) == before
+
+
+async def test_late_watch_on_an_abandoned_actor_says_so() -> None:
+    @la.actor
+    class Stuck:
+        @la.handler
+        async def hold(self) -> None:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(100)
+
+    async with la.open_system():
+        stuck = await la.spawn(Stuck)
+        await stuck.hold.tell()
+        await settle()
+        assert await la.stop(stuck) is la.Rung.ABANDON
+        assert (await la.watch(stuck)).reason is la.Reason.ABANDONED
+        await anyio.sleep(100)
+        assert (await la.watch(stuck)).reason is la.Reason.ABANDONED

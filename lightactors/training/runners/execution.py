@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
@@ -11,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from lightactors.actors import loops
-from lightactors.errors import ContractError, ExecutionError, FencedAttempt, NotFound, StoreError
+from lightactors.errors import ContractError, FencedAttempt, NotFound, StoreError
 from lightactors.training.records import AttemptedRollout, AttemptStatus, Resources, Span
 from lightactors.training.runners.agent import PreparedAgent
 from lightactors.training.stores.contract import UNSET, Store
@@ -61,17 +60,8 @@ class Execution:
         try:
             _record(self._agent.name, self.trace, await self._agent.run(self.rollout.input, resources, self.rollout))
             self.status = "succeeded"
-        except Exception as error:
-            self._fail(error)
-        except SystemExit as error:
-            self._fail(ExecutionError(f"the agent called sys.exit({error.code!r}); return or raise instead"))
-        except anyio.get_cancelled_exc_class() as error:
-            if _is_cancelled():
-                raise
-            # asyncio only: the agent cancelled something of its own, and let that escape.
-            escaped = RuntimeError("the agent let a cancellation escape that nobody had asked for")
-            escaped.__cause__ = error
-            self._fail(escaped)
+        except BaseException as error:
+            self._fail(loops.current().failure(error))
 
     def _fail(self, error: Exception) -> None:
         self.status, self.error = "failed", error
@@ -162,12 +152,3 @@ def _record(agent: str, trace: Trace, result: object) -> None:
 
 def _is_otel(item: object) -> bool:
     return all(hasattr(item, name) for name in ("context", "attributes", "events", "links", "status"))
-
-
-def _is_cancelled() -> bool:
-    """Tell whether the running task is being cancelled from outside, and not by what it awaited."""
-    task = anyio.get_current_task()
-    if task.has_pending_cancellation():
-        return True
-    here = asyncio.current_task() if loops.current().backend == "asyncio" else None
-    return here is not None and here.cancelling() > 0

@@ -96,8 +96,8 @@ class Store(ABC):
         """Claim the head of the queue with a new attempt; the rollout becomes `preparing`.
 
         Waits up to `timeout` for work, None for ever, and returns None if there is none. Who waits longest is
-        waked first; a claim that is cancelled while it waits loses nothing. Finding nothing makes the worker
-        idle.
+        waked first. Bound the wait with `timeout` rather than by cancelling it: a claim whose answer crosses a
+        cancellation is made, and nobody has it until its deadline. Finding nothing makes the worker idle.
         """
 
     @handler(interleaved=True)

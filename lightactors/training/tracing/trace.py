@@ -57,6 +57,7 @@ class Trace:
         self._batch = batch
         self._numbered = 0  # how many have their sequence ids
         self._sent = 0
+        self._is_full = False  # a batch is complete, and `when_full` was told
         self._closed = False
 
     def add(
@@ -98,7 +99,9 @@ class Trace:
             span = replace(span, rollout_id=self.rollout_id, attempt_id=self.attempt_id, sequence_id=0)
         # No lock: appending is one step, and nothing but `send` touches what is in the list.
         self.spans.append(span)
-        if self.when_full is not None and len(self.spans) - self._sent == self._batch:
+        # At least, and not equal: two threads may append before either of them counts.
+        if self.when_full is not None and not self._is_full and len(self.spans) - self._sent >= self._batch:
+            self._is_full = True
             self.when_full()
 
     def take_otel(self, span: ReadableSpan) -> None:
@@ -122,6 +125,7 @@ class Trace:
         Nothing else may send meanwhile. A batch whose answer was lost is sent again as it was, and the store
         drops what it has. What the store refuses is given up; the `StoreError` is raised.
         """
+        self._is_full = False
         count = len(self.spans)
         if count > self._numbered:
             await self._number(store, count)
