@@ -288,6 +288,31 @@ def test_second_ctrl_c_does_not_wait_for_the_grace(backend: Backend) -> None:
     assert interrupted(lambda: strategy.execute(algorithm, wait_for_stop, MemoryStore()), 0.2, 0.4) < 5
 
 
+def test_second_ctrl_c_cancels_many_runners_at_once(backend: Backend) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        await event
+
+    async def runner(store: Store, number: int, event: ExecutionEvent) -> None:
+        await anyio.sleep_forever()
+
+    strategy = SharedMemoryExecutionStrategy(16, "algorithm", graceful_delay=30, backend=backend)
+
+    assert interrupted(lambda: strategy.execute(algorithm, runner, MemoryStore()), 0.3, 0.4) < 1.4
+
+
+def test_algorithm_that_is_left_alone_is_told_of(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        await anyio.sleep(0.1)
+
+    async def runner(store: Store, number: int, event: ExecutionEvent) -> None:
+        return
+
+    with caplog.at_level(logging.WARNING, "lightactors"):
+        SharedMemoryExecutionStrategy(backend=backend).execute(algorithm, runner, MemoryStore())
+
+    assert "every runner has ended" in caplog.text
+
+
 def test_cancelling_a_run_stops_everybody(backend: Backend) -> None:
     ends: list[str] = []
 

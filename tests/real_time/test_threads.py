@@ -416,3 +416,36 @@ async def test_end_of_a_thread_actor_is_told_across_threads() -> None:
         watched = la.watch(worker)
         await la.stop(worker)
         assert (await watched).reason is la.Reason.STOPPED
+
+
+async def test_message_whose_wake_up_is_on_the_way_is_handled_before_a_stop() -> None:
+    # The loop is kept from turning while another thread puts its message in: the stop then comes first.
+    replies: list[object] = []
+    asked = threading.Event()
+
+    async def ask(counter: Any) -> None:
+        asked.set()
+        with anyio.fail_after(5):
+            replies.append(await counter.add(1))
+
+    async with la.open_system(blocked_after=60):
+        counter = await la.spawn(Adder)
+        far = threading.Thread(target=anyio.run, args=(ask, counter))
+        far.start()
+        asked.wait()
+        while not la.statistics(counter).mailbox:
+            threading.Event().wait(0.001)
+        assert await la.stop(counter) is la.Rung.DRAIN
+        await anyio.to_thread.run_sync(far.join)
+    assert replies == [1]
+
+
+@la.actor
+class Adder:
+    def __init__(self) -> None:
+        self.value = 0
+
+    @la.handler
+    def add(self, amount: int) -> int:
+        self.value += amount
+        return self.value

@@ -227,6 +227,23 @@ def test_failure_of_the_algorithm_comes_out_of_fit(backend: Backend) -> None:
         la.Trainer(algorithm=hopeless, agent=double, n_runners=3, backend=backend).fit([])
 
 
+def test_failure_of_the_algorithm_is_itself_beside_a_line_of_progress(backend: Backend) -> None:
+    @la.algorithm
+    async def hopeless(store: la.Store) -> None:
+        raise ValueError("no gradient")
+
+    with pytest.raises(ValueError, match="no gradient"):
+        la.Trainer(algorithm=hopeless, agent=double, progress=True, backend=backend).fit([])
+
+
+def test_progress_counts_the_rollouts_of_this_run_only(backend: Backend, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = la.Trainer(agent=double, progress=True, backend=backend)
+    trainer.run(range(5))
+    trainer.run(range(3))
+
+    assert "3 rollouts finished" in capsys.readouterr().err
+
+
 def test_dev_runs_the_first_ten_tasks_of_each_dataset(backend: Backend) -> None:
     results = la.Trainer(agent=double, n_runners=8, backend=backend).dev(range(100), range(3))
 
