@@ -105,7 +105,11 @@ class _Bound:
 
 
 class _BoundPlain(_Bound):
-    __slots__ = ()
+    __slots__ = ("_may_wait",)
+
+    def __init__(self, cell: Cell, method: Method) -> None:
+        super().__init__(cell, method)
+        self._may_wait = method.interleaved
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         cell, mailbox = self._cell, self._mailbox
@@ -119,13 +123,20 @@ class _BoundPlain(_Bound):
                 mailbox.idle = False
                 cell.handled += 1
                 try:
-                    return self._function(cell.actor, *args, **kwargs)
+                    value = self._function(cell.actor, *args, **kwargs)
                 except Exception as error:
                     raise self._explain(error, args, kwargs)  # noqa: B904 (the very error, or a clearer one)
                 finally:
                     loop.inline = None
                     mailbox.rest()
+                return await self._wait_aside(value) if self._may_wait and is_awaited(value) else value
         return await ask(cell, self._method, args, kwargs)
+
+    async def _wait_aside(self, value: Any) -> Any:
+        """The handler has taken its turn; the rest is waited for beside the mailbox."""
+        reply = Ask(self._cell.loop, self._cell.loop)
+        self._cell.aside(value, reply, str(self._method), only_waits=True)
+        return await _reply(self._cell, reply)
 
     def _explain(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
         cell = self._cell
@@ -134,20 +145,6 @@ class _BoundPlain(_Bound):
         cell.failed += 1
         cell.last_error = error
         return error
-
-
-class _BoundPlainThatMayWait(_BoundPlain):
-    """Runs like a plain handler; if it returns an awaitable, the rest is waited for beside the mailbox."""
-
-    __slots__ = ()
-
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        value = await super().__call__(*args, **kwargs)
-        if not is_awaited(value):
-            return value
-        reply = Ask(self._cell.loop, self._cell.loop)
-        self._cell.aside(value, reply, str(self._method), only_waits=True)
-        return await _reply(self._cell, reply)
 
 
 class _BoundStream:
@@ -166,7 +163,7 @@ class _BoundStream:
 
 def _kind_of(method: Method) -> Any:
     if method.kind is Kind.PLAIN:
-        return _BoundPlainThatMayWait if method.interleaved else _BoundPlain
+        return _BoundPlain
     return _Bound if method.kind is Kind.ASYNC else _BoundStream
 
 

@@ -25,7 +25,7 @@ from lightactors.training.stores.watchdog import Alarms
 from lightactors.training.stores.workers import Workers
 
 LATEST = "latest"
-_IDS = {"ro-": ("ro-%012x", 48), "rs-": ("rs-%012x", 48), "at-": ("at-%08x", 32)}
+_ID_BYTES = {"ro-": 6, "rs-": 6, "at-": 4}
 
 
 class Try(msgspec.Struct, gc=False, eq=False):
@@ -126,8 +126,8 @@ class Ledger:
         return self._latest_moment
 
     def new_id(self, prefix: str, taken: Container[object]) -> str:
-        form, bits = _IDS[prefix]
-        fresh = form % self._random.getrandbits(bits)
+        size = _ID_BYTES[prefix]
+        fresh = prefix + self._random.getrandbits(8 * size).to_bytes(size, "big").hex()
         return self.new_id(prefix, taken) if fresh in taken else fresh
 
     # What can happen to it
