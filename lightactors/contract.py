@@ -423,6 +423,11 @@ def actor(target: Any) -> Any:
 _CONTRACT = "__lightactors_contract__"
 
 
+def is_actor_class(target: type[Any]) -> bool:
+    """Tell whether the class, or one that it derives from, was made an actor."""
+    return hasattr(target, _CONTRACT)
+
+
 def contract_of(target: object, *, declare: bool = False) -> Contract:
     """Return the contract of an actor class; a subclass of an actor is an actor.
 

@@ -124,6 +124,13 @@ class ExecutionError(LightActorsError):
     """An execution ended, but not the way it should have."""
 
 
+def check_seconds(name: str, value: object) -> float:
+    """Return seconds as they are; raise `ConfigurationError` for what can't be a duration."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ConfigurationError(f"{name}={value!r}; give seconds, 0 or more")
+    return value
+
+
 def raise_together(text: str, errors: Iterable[BaseException]) -> None:
     """Raise what has gone wrong: nothing for none, one as itself, several as a group called `text`."""
     causes = list({id(error): error for error in errors}.values())

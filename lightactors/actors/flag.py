@@ -34,7 +34,7 @@ class Flag:
         """Wait until the flag is raised."""
         here = loops.current()
         slot = here.slot()
-        with self._waking(partial(here.post, slot.set, None)):
+        with self._waking(partial(here.order, slot.set, None)):
             await slot
 
     def wait_in_thread(self, timeout: float | None) -> bool:

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
+import anyio
+
 from lightactors.errors import ExecutionError
 
 if TYPE_CHECKING:
@@ -66,14 +68,16 @@ class Loop(ABC):
         """Let every other task run once, and be cancelled here if somebody asked for it."""
 
     def failure(self, error: BaseException) -> Exception:
-        """Return what a handler raised as its failure; raise it again if it is a cancellation on its way."""
+        """Return what a handler raised as its failure; raise it again if it is a cancellation or Ctrl-C on its way."""
         if isinstance(error, Exception):
             return error
-        if isinstance(error, SystemExit):
-            left = ExecutionError(f"sys.exit({error.code!r}) was called; return or raise instead")
-            left.__cause__ = error
-            return left
-        raise error
+        if isinstance(error, (KeyboardInterrupt, GeneratorExit, anyio.get_cancelled_exc_class())):
+            raise error
+        # An exit, or an exception of the user's that is none: it must end neither the loop nor its thread.
+        what = f"sys.exit({error.code!r}) was called" if isinstance(error, SystemExit) else f"{error!r} was raised"
+        failure = ExecutionError(f"{what}; return or raise an Exception instead")
+        failure.__cause__ = error
+        return failure
 
     @abstractmethod
     def _wake(self) -> None:

@@ -17,6 +17,7 @@ from lightactors.actors.owner import Owner, Statistics
 from lightactors.actors.ref import cell_of
 from lightactors.actors.stopping import Rung, stop_all
 from lightactors.actors.terminated import Terminated
+from lightactors.errors import check_seconds
 
 
 async def stop(ref: object, *, grace: float | None = None) -> Rung:
@@ -28,6 +29,8 @@ async def stop(ref: object, *, grace: float | None = None) -> Rung:
     its own, does not wait for the end.
     """
     cell = cell_of(ref, "stop()")
+    if grace is not None:
+        check_seconds("grace", grace)
     if _is_inside(owners.here(), cell):
         cell.order(cell.close)
         await anyio.lowlevel.checkpoint()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from lightactors.actors import cycles
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.streams import Stream
-from lightactors.contract import Asked, Kind, Message, Method, is_awaited
+from lightactors.contract import Asked, Kind, Message, Method, is_actor_class, is_awaited
 from lightactors.errors import ContractError, MailboxFull, WrongMessage
 
 if TYPE_CHECKING:
@@ -230,7 +230,9 @@ def cell_of(ref: object, wanted_by: str) -> Cell:
         return ref._cell  # noqa: SLF001 (a public name would hide a handler of that name)
     cell = cell_within(ref)
     if cell is None:
-        raise ContractError(f"{wanted_by} takes a ref, got {ref!r}; spawn() returns one")
+        slots = is_actor_class(type(ref)) and not hasattr(ref, "__dict__")
+        hint = f" (its class has __slots__: add {_IN_ACTOR!r} to them)" if slots else ""
+        raise ContractError(f"{wanted_by} takes a ref, got {ref!r}; spawn() returns one{hint}")
     return cell
 
 

@@ -97,15 +97,23 @@ class Options(Spawner):
     def __post_init__(self) -> None:
         if self.place not in get_args(Place):
             raise ConfigurationError(f"place={self.place!r} is unknown; choose from {', '.join(get_args(Place))}")
-        if not self.mailbox >= 1:
-            raise ConfigurationError(f"mailbox={self.mailbox!r} holds nothing; give at least 1")
-        if self.name is not None and (not self.name or "/" in self.name):
+        if not _is_room(self.mailbox):
+            raise ConfigurationError(f"mailbox={self.mailbox!r}; give the number of messages that may wait, at least 1")
+        if self.name is not None and not _is_name(self.name):
             raise ConfigurationError(
                 f"name={self.name!r} can't be part of an address; leave out '/', and don't be empty"
             )
 
     def owner(self) -> Owner:
         return self._owner()
+
+
+def _is_room(value: object) -> bool:
+    return isinstance(value, (int, float)) and value >= 1
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != "" and "/" not in value
 
 
 @dataclasses.dataclass(frozen=True)

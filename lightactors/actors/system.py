@@ -17,7 +17,7 @@ from lightactors.actors import owner as owners
 from lightactors.actors.owner import Owner, Tree
 from lightactors.actors.spawn import Spawner
 from lightactors.actors.stopping import stop_all
-from lightactors.errors import ConfigurationError, raise_together
+from lightactors.errors import ConfigurationError, check_seconds, raise_together
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
@@ -129,8 +129,9 @@ async def open_system(
     actor fails, the block is cancelled and the failure raised from it. A handler that keeps its loop from
     turning for `blocked_after` seconds is reported by name (`math.inf`: never).
     """
-    if not (grace >= 0 and blocked_after > 0):
-        raise ConfigurationError(f"grace={grace!r}, blocked_after={blocked_after!r}; give seconds, 0 or more, above 0")
+    check_seconds("grace", grace)
+    if check_seconds("blocked_after", blocked_after) == 0:
+        raise ConfigurationError("blocked_after=0 would report every loop; give seconds, more than 0")
     system = System(name, grace)
     token = owners.current.set(system)
     system.context = contextvars.copy_context()

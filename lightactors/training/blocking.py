@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
@@ -33,6 +34,9 @@ async def run_blocking(function: Callable[[], T], *, who: str) -> T:
     outcome = Ask()
     context = contextvars.copy_context()
     context.run(_token.set, anyio.lowlevel.current_token())
+    if "sniffio" in sys.modules:
+        # In the thread no loop runs, whatever the context says: the function may run one of its own.
+        context.run(sys.modules["sniffio"].current_async_library_cvar.set, None)
 
     def run() -> None:
         try:
@@ -63,6 +67,10 @@ def from_thread(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **
 
     It runs on the loop that the plain function was started from. Raises `ConfigurationError` elsewhere.
     """
+    if not callable(function):
+        raise ConfigurationError(
+            f"from_thread() got {function!r}; give the function and its arguments, without calling it"
+        )
     token = _token.get(None)
     if token is None:
         raise ConfigurationError("from_thread() works inside a plain agent or algorithm; elsewhere, use await")

@@ -23,7 +23,7 @@ from lightactors.actors.ref import AnyRef, cell_of
 from lightactors.actors.spawn import Place
 from lightactors.actors.stopping import stop_all
 from lightactors.contract import actor, handler
-from lightactors.errors import ActorStopped, ConfigurationError, raise_together
+from lightactors.errors import ActorStopped, ConfigurationError, check_seconds, raise_together
 from lightactors.training import environment
 from lightactors.training.events import ExecutionEvent
 from lightactors.training.stores.contract import Store
@@ -74,7 +74,7 @@ class Part:
         """Run the bundle; its failure asks everybody to stop at once, even while the main thread is busy."""
         try:
             await self._play()
-        except (Exception, SystemExit):
+        except BaseException:
             self._event.set()
             raise
 
@@ -142,11 +142,11 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
         *,
         backend: Backend = "asyncio",
     ) -> None:
-        self.n_runners = _whole("n_runners", n_runners)
+        self.n_runners = whole("n_runners", n_runners)
         self.main_thread = _one_of("main_thread", main_thread, get_args(MainThread))
-        self.join_timeout = _seconds("join_timeout", join_timeout)
-        self.graceful_delay = _seconds("graceful_delay", graceful_delay)
-        self.poll_interval = _seconds("poll_interval", poll_interval)
+        self.join_timeout = check_seconds("join_timeout", join_timeout)
+        self.graceful_delay = check_seconds("graceful_delay", graceful_delay)
+        self.poll_interval = check_seconds("poll_interval", poll_interval)
         self.managed_store = environment.flag("MANAGED_STORE", managed_store, default=True)
         self.backend = _installed(_one_of("backend", backend, get_args(Backend)))
         if main_thread == "runner" and n_runners != 1:
@@ -244,15 +244,9 @@ def _ctrl_c(cast: _Cast) -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _whole(name: str, value: Any) -> int:
+def whole(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(f"{name}={value!r}; give a whole number of at least 1")
-    return value
-
-
-def _seconds(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ConfigurationError(f"{name}={value!r}; give seconds, 0 or more")
     return value
 
 

@@ -21,6 +21,10 @@ def _f_string(template: str, values: Mapping[str, Any]) -> str:
         return template.format_map(values)
     except KeyError as error:
         raise _missing(str(error), values) from None
+    except (ValueError, IndexError, AttributeError) as error:
+        raise InvalidArgument(
+            f"the template {template!r} can't be filled: {error}; write {{{{ and }}}} for braces"
+        ) from None
 
 
 def _jinja(template: str, values: Mapping[str, Any]) -> str:

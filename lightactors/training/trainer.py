@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -22,7 +22,7 @@ from lightactors.training.runners.hooks import Hook
 from lightactors.training.runners.runner import Runner
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
-from lightactors.training.strategies import Backend, ExecutionStrategy, SharedMemoryExecutionStrategy
+from lightactors.training.strategies import Backend, ExecutionStrategy, SharedMemoryExecutionStrategy, whole
 from lightactors.training.tracing.adapters import Adapter, TraceToTriplets
 
 T = TypeVar("T")
@@ -71,11 +71,11 @@ class Trainer:
         self.algorithm = _algorithm(algorithm)
         self.agent = None if agent is None else as_agent(agent)
         self.n_runners = n_runners
-        self.max_rollouts = max_rollouts
-        self.initial_resources = dict(initial_resources or {})
+        self.max_rollouts = None if max_rollouts is None else whole("max_rollouts", max_rollouts)
+        self.initial_resources = _resources(initial_resources)
         self.store = build("store", store, Store, STORES)
         self.adapter = build("adapter", adapter, Adapter, {"triplets": TraceToTriplets})
-        self.hooks = [hooks] if isinstance(hooks, Hook) else list(hooks)
+        self.hooks = _hooks(hooks)
         self.backend = backend
         self.progress = progress
         self._runner = runner
@@ -194,10 +194,23 @@ def _algorithm(given: Any) -> Algorithm:
     raise ConfigurationError(f"algorithm={given!r} is a plain function; decorate it with @lightactors.algorithm")
 
 
+def _resources(given: Any) -> Resources:
+    if given is not None and not (isinstance(given, Mapping) and all(isinstance(name, str) for name in given)):
+        raise ConfigurationError(f"initial_resources={given!r}; give a mapping from names to resources")
+    return dict(given or {})
+
+
+def _hooks(given: Any) -> list[Hook]:
+    hooks = [given] if isinstance(given, Hook) else given
+    if not isinstance(hooks, (list, tuple)) or not all(isinstance(hook, Hook) for hook in hooks):
+        raise ConfigurationError(f"hooks={given!r}; give an instance of Hook, or a list of them")
+    return list(hooks)
+
+
 def _dataset(name: str, given: Any) -> Dataset[Any]:
     if given is None:
         return ()
-    if not isinstance(given, Dataset):
+    if not isinstance(given, Dataset) or isinstance(given, (str, bytes, Mapping)):
         raise ConfigurationError(f"{name}={given!r} is no dataset; give a list, or anything with len() and [index]")
     return given
 

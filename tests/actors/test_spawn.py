@@ -113,8 +113,8 @@ async def test_actors_without_a_name_get_different_ones() -> None:
     ("options", "complaint"),
     [
         ({"place": "moon"}, "place='moon' is unknown; choose from task, thread"),
-        ({"mailbox": 0}, "mailbox=0 holds nothing"),
-        ({"mailbox": float("nan")}, "mailbox=nan holds nothing"),
+        ({"mailbox": 0}, "mailbox=0; give"),
+        ({"mailbox": float("nan")}, "mailbox=nan; give"),
         ({"name": ""}, "name=''"),
         ({"name": "a/b"}, "name='a/b' can't be part of an address"),
     ],

@@ -380,3 +380,60 @@ def test_algorithm_that_asks_for_the_unknown_is_refused_at_once() -> None:
 
         @la.algorithm
         async def learn(store: la.Store, gpu: int) -> None: ...
+
+
+class Quit(BaseException):
+    """Of the user's making, and no Exception."""
+
+
+def test_agent_that_raises_no_exception_fails_its_rollout(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    @la.agent
+    def odd(task: int) -> float:
+        if task == 1:
+            raise Quit
+        return 1.0
+
+    with caplog.at_level(logging.CRITICAL, "lightactors"):
+        results = la.Trainer(agent=odd, backend=backend).run([0, 1, 2])
+
+    assert [result.rollout.status for result in results] == ["succeeded", "failed", "succeeded"]
+
+
+def test_plain_agent_may_run_a_loop_of_its_own(backend: Backend) -> None:
+    async def one() -> float:
+        return 1.0
+
+    @la.agent
+    def nested(task: int) -> float:
+        return anyio.run(one, backend=backend)
+
+    assert [result.reward for result in la.Trainer(agent=nested, backend=backend).run([0])] == [1.0]
+
+
+def test_unmanaged_store_is_waked_across_threads(backend: Backend) -> None:
+    strategy = {"type": "shm", "managed_store": False}
+    results = la.Trainer(agent=double, strategy=strategy, backend=backend).run(range(20))
+
+    assert [result.reward for result in results] == [2.0 * task for task in range(20)]
+
+
+def test_algorithm_that_is_a_generator_is_refused_at_once() -> None:
+    with pytest.raises(ContractError, match="is a generator"):
+
+        @la.algorithm
+        async def learn(store: la.Store) -> Any:
+            yield 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"max_rollouts": 0}, "max_rollouts=0"),
+        ({"hooks": [la.Hook]}, "hooks="),
+        ({"hooks": 3}, "hooks=3"),
+        ({"initial_resources": 3}, "initial_resources=3"),
+    ],
+)
+def test_arguments_are_refused_before_anything_starts(arguments: Mapping[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        la.Trainer(agent=double, **arguments)

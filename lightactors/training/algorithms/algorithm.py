@@ -71,6 +71,10 @@ class FunctionAlgorithm(Algorithm):
     """A function made an algorithm by `@algorithm`; it may still be called as the function it is."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise ContractError(
+                f"algorithm {function.__name__} is a generator, which would never run; take its yield out"
+            )
         parameters = inspect.signature(function).parameters
         if unknown := [name for name in parameters if name not in _NAMES]:
             raise ContractError(

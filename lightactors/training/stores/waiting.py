@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import anyio
 
+from lightactors.actors import Flag
+
 T = TypeVar("T")
 
 
@@ -18,7 +20,7 @@ class _Waiter:
 
     def __init__(self, ticket: int) -> None:
         self.ticket = ticket
-        self.event = anyio.Event()
+        self.event = Flag()
 
 
 _ticket = operator.attrgetter("ticket")
@@ -76,7 +78,7 @@ class _Countdown:
 
     def __init__(self, left: int) -> None:
         self.left = left
-        self.event = anyio.Event()
+        self.event = Flag()
 
 
 class Ends:
