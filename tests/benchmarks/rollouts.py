@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import lightactors as la
+from lightactors.actors.spawn import Place
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
 from tests.benchmarks.measure import ROUNDS, Row, per_second
@@ -24,13 +25,20 @@ async def rollouts(store: Store, count: int) -> None:
 async def rows() -> list[Row]:
     """Measure on the running loop."""
     async with la.open_system(blocked_after=math.inf):
-        ref = await la.spawn(MemoryStore)
-        far = await la.options(place="thread").spawn(MemoryStore)
         return [
-            Row("rollouts through a mailbox", "rollouts/s", await per_second(lambda n: rollouts(ref, n), 2_000)),
-            Row("rollouts through a thread", "rollouts/s", await per_second(lambda n: rollouts(far, n), 500)),
+            Row("rollouts through a mailbox", "rollouts/s", await per_second(_in_a_new_store("task"), 2_000)),
+            Row("rollouts through a thread", "rollouts/s", await per_second(_in_a_new_store("thread"), 500)),
             *await _growth(),
         ]
+
+
+def _in_a_new_store(place: Place) -> Callable[[int], Awaitable[None]]:
+    """As the peer does it: each round has a store of its own."""
+
+    async def work(count: int) -> None:
+        await rollouts(await la.options(place=place).spawn(MemoryStore), count)
+
+    return work
 
 
 async def _growth() -> list[Row]:
