@@ -237,13 +237,6 @@ class Mailbox:
         finally:
             self.idle = False
 
-    def rest(self) -> None:
-        """Go back to idle after a handler has run in its caller; what was queued meanwhile wakes the receiver."""
-        if self.queue or self.signals or self.closed:
-            self.wake()
-        else:
-            self.idle = True
-
     def wake(self) -> None:
         """Have the receiver look again; the first time, start it."""
         self.idle = False

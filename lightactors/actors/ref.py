@@ -128,7 +128,11 @@ class _BoundPlain(_Bound):
                     raise self._explain(error, args, kwargs)  # noqa: B904 (the very error, or a clearer one)
                 finally:
                     loop.inline = None
-                    mailbox.rest()
+                    # What was queued meanwhile wakes the receiver; written out, for it is on every ask's way.
+                    if mailbox.queue or mailbox.signals or mailbox.closed:
+                        mailbox.wake()
+                    else:
+                        mailbox.idle = True
                 return await self._wait_aside(value) if self._may_wait and is_awaited(value) else value
         return await ask(cell, self._method, args, kwargs)
 

@@ -58,10 +58,6 @@ class RolloutConfig(Record, frozen=True, kw_only=True):
     max_attempts: int = 1
     retry_condition: Sequence[AttemptStatus] = ()
 
-    @property
-    def has_deadlines(self) -> bool:
-        return self.timeout_seconds is not None or self.unresponsive_seconds is not None
-
     def __post_init__(self) -> None:
         for name in ("timeout_seconds", "unresponsive_seconds"):
             if getattr(self, name) is not None:

@@ -101,9 +101,13 @@ def rollout_changes(**values: Any) -> dict[str, Any]:
     return _given(_ROLLOUT, values)
 
 
-def attempt_changes(**values: Any) -> dict[str, Any]:
+def attempt_changes(status: Any, worker_id: Any, last_heartbeat_time: Any, metadata: Any) -> dict[str, Any]:
     """Return the fields of an attempt that were given."""
-    return _given(_ATTEMPT, values)
+    # Every attempt that ends comes here, nearly always with its status alone.
+    if status is not UNSET and worker_id is last_heartbeat_time is metadata is UNSET:
+        return {"status": checks.member("status", status, ATTEMPT_STATUSES)}
+    given = {"status": status, "worker_id": worker_id, "last_heartbeat_time": last_heartbeat_time, "metadata": metadata}
+    return _given(_ATTEMPT, given)
 
 
 def worker_changes(**values: Any) -> dict[str, Any]:

@@ -247,7 +247,8 @@ class Ledger:
 
     def _watch(self, entry: Entry) -> None:
         """See to it that somebody looks at the rollout when its attempt may be overdue."""
-        if not entry.record.config.has_deadlines:
+        config = entry.record.config
+        if config.timeout_seconds is None and config.unresponsive_seconds is None:
             return
         moment = self._deadline(entry)
         if moment == math.inf:

@@ -332,9 +332,7 @@ class MemoryStore(Store):
     ) -> Attempt:
         entry = self._ledger.entry(rollout_id)
         attempt = self._ledger.attempt(entry, attempt_id)
-        changes = arguments.attempt_changes(
-            status=status, worker_id=worker_id, last_heartbeat_time=last_heartbeat_time, metadata=metadata
-        )
+        changes = arguments.attempt_changes(status, worker_id, last_heartbeat_time, metadata)
         if status is UNSET and worker_id is UNSET and last_heartbeat_time is UNSET:
             attempt.record = replace(attempt.record, **changes)
         elif not lifecycle.is_repetition(attempt.record, changes):
