@@ -251,11 +251,15 @@ class Cell(Owner):
             await self.loop.pause()
         return True
 
+    def note_failure(self, error: Exception) -> None:
+        """Count what a handler raised, here or in its caller."""
+        self.failed += 1
+        self.last_error = error
+
     def _reply_failure(self, error: Exception, method: Method, ask: Ask | None) -> bool:
         """Give the error to the asker; nobody asked: it is the actor's own failure, and False."""
         self._turn = None
-        self.failed += 1
-        self.last_error = error
+        self.note_failure(error)
         if ask is None:
             error.add_note(f"raised by actor {self.path} while it handled {method}, which it was told")
             self.fail(error)
@@ -309,8 +313,7 @@ class Cell(Owner):
                 outcome = await awaitable
         except BaseException as raised:
             error = self.loop.failure(raised)
-            self.failed += 1
-            self.last_error = error
+            self.note_failure(error)
             outcome = Failure(error)
             if ask is None:
                 error.add_note(f"raised by actor {self.path} in an interleaved handler, which it was told")

@@ -146,8 +146,7 @@ class _BoundPlain(_Bound):
         cell = self._cell
         if isinstance(error, TypeError):
             self._method.check(args, kwargs)
-        cell.failed += 1
-        cell.last_error = error
+        cell.note_failure(error)
         return error
 
 

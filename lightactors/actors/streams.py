@@ -158,8 +158,7 @@ class Production:
                 self._over(how)
 
     def _failure(self, error: Exception) -> Failure:
-        self._cell.failed += 1
-        self._cell.last_error = error
+        self._cell.note_failure(error)
         return Failure(error)
 
     def _over(self, how: object) -> None:
