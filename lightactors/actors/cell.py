@@ -18,6 +18,7 @@ from lightactors.actors import owner as owners
 from lightactors.actors.loops import FAIR_SHARE
 from lightactors.actors.mailbox import Ask, Failure, Mailbox, sent
 from lightactors.actors.owner import Owner, State, Statistics, Tree
+from lightactors.actors.ref import bind
 from lightactors.actors.stopping import stop_all
 from lightactors.actors.terminated import Reason, Terminated
 from lightactors.contract import Contract, Kind, Method, is_awaited
@@ -120,6 +121,10 @@ class Cell(Owner):
     @property
     def address(self) -> str:
         return f"{self.path}#1"
+
+    def bind(self, method: Method) -> Any:
+        """Return a handler as this actor's ref shows it."""
+        return bind(self, method)
 
     def __repr__(self) -> str:
         return f"<cell {self.path} {self.state.name.lower()}>"

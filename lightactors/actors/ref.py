@@ -57,7 +57,7 @@ class ActorRef(AnyRef):
         method = self._cell.contract.methods.get(name)
         if method is None:
             raise self._cell.contract.unknown(name, self._cell.actor)
-        bound = self.__dict__[name] = _kind_of(method)(self._cell, method)
+        bound = self.__dict__[name] = self._cell.bind(method)
         return bound
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -164,10 +164,12 @@ class _BoundStream:
         return f"<stream handler {self._method} of {self._cell.ref!r}>"
 
 
-def _kind_of(method: Method) -> Any:
-    if method.kind is Kind.PLAIN:
-        return _BoundPlain
-    return _Bound if method.kind is Kind.ASYNC else _BoundStream
+_BOUND = {Kind.PLAIN: _BoundPlain, Kind.ASYNC: _Bound, Kind.STREAM: _BoundStream}
+
+
+def bind(cell: Cell, method: Method) -> Any:
+    """Return a handler as the ref of an actor in this process shows it."""
+    return _BOUND[method.kind](cell, method)
 
 
 async def ask(cell: Cell, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
