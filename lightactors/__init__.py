@@ -7,16 +7,21 @@ here too; it is imported when the first of them is used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lightactors.actors import ChildSpec as ChildSpec
 from lightactors.actors import DeadLetter as DeadLetter
+from lightactors.actors import Ladder as Ladder
 from lightactors.actors import Options as Options
 from lightactors.actors import Reason as Reason
 from lightactors.actors import Ref as Ref
 from lightactors.actors import Rung as Rung
 from lightactors.actors import Statistics as Statistics
+from lightactors.actors import Supervision as Supervision
+from lightactors.actors import Supervisor as Supervisor
 from lightactors.actors import System as System
 from lightactors.actors import Terminated as Terminated
 from lightactors.actors import Tree as Tree
 from lightactors.actors import adopt as adopt
+from lightactors.actors import child as child
 from lightactors.actors import is_running as is_running
 from lightactors.actors import open_system as open_system
 from lightactors.actors import options as options
@@ -24,6 +29,7 @@ from lightactors.actors import ref_of as ref_of
 from lightactors.actors import spawn as spawn
 from lightactors.actors import statistics as statistics
 from lightactors.actors import stop as stop
+from lightactors.actors import supervise as supervise
 from lightactors.actors import watch as watch
 from lightactors.contract import Eventually as Eventually
 from lightactors.contract import Mailbox as Mailbox

@@ -13,6 +13,8 @@ LightActorsError
 ├── ContractError           an actor, agent or algorithm is declared wrongly (a TypeError too)
 ├── SpawnError              the actor failed before it was ready; the cause is chained
 │   └── NameTaken           another kind of actor runs under that name
+├── NotAChild               the supervisor has no child of that name (a KeyError too)
+├── RestartsExhausted       children failed more often than `max_restarts` in `period` allows
 ├── StoreError              the store refused a call; nothing was stored (a ValueError too)
 │   ├── NotFound            no such rollout, attempt, worker or resources
 │   ├── InvalidArgument     a value outside what the method takes
@@ -30,7 +32,8 @@ A handler's own error arrives at the asker as itself. Deadlines raise Python's `
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class LightActorsError(Exception):
@@ -88,6 +91,20 @@ class NameTaken(SpawnError):
     """A running actor of another kind holds the name."""
 
 
+class NotAChild(LightActorsError, KeyError):
+    """The supervisor has no child of that name."""
+
+    __str__ = Exception.__str__  # KeyError shows its argument's repr
+
+
+class RestartsExhausted(LightActorsError):
+    """Children failed more often than the restart budget allows; `failures` has what they raised, in order."""
+
+    def __init__(self, text: str, failures: Iterable[BaseException] = ()) -> None:
+        super().__init__(text)
+        self.failures = tuple(failures)
+
+
 class StoreError(LightActorsError, ValueError):
     """The store refused a call; nothing of it was stored."""
 
@@ -129,6 +146,19 @@ def check_seconds(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         raise ConfigurationError(f"{name}={value!r}; give seconds, 0 or more")
     return value
+
+
+def check_whole(name: str, value: Any, least: int = 1) -> int:
+    """Return a whole number as it is; raise `ConfigurationError` for anything else, and for less than `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name}={value!r}; give a whole number of at least {least}")
+    return value
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise `ConfigurationError` for a value that is none of the choices."""
+    if value not in choices:
+        raise ConfigurationError(f"{name}={value!r} is unknown; choose from {', '.join(map(repr, choices))}")
 
 
 def raise_together(text: str, errors: Iterable[BaseException]) -> None:

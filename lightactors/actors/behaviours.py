@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
@@ -10,11 +10,6 @@ from lightactors.actors.cell import Cell
 from lightactors.actors.mailbox import Ask, Failure
 from lightactors.actors.terminated import Reason
 from lightactors.contract import Behaviour
-from lightactors.errors import ActorStopped
-
-if TYPE_CHECKING:
-    from lightactors.actors.loops import Loop
-    from lightactors.actors.owner import Owner
 
 
 class BehaviourCell(Cell):
@@ -22,8 +17,8 @@ class BehaviourCell(Cell):
 
     __slots__ = ("_arguments", "_finished", "_unanswered", "behaviour")
 
-    def __init__(self, name: str, owner: Owner, loop: Loop, place: str, capacity: float) -> None:
-        super().__init__(name, owner, loop, place, capacity)
+    def _be_new(self) -> None:
+        super()._be_new()
         self._unanswered: dict[int, list[tuple[object, Ask]]] = {}
         self._finished = False
 
@@ -33,6 +28,9 @@ class BehaviourCell(Cell):
     def kind(self) -> str:
         return self.behaviour.name
 
+    def origin(self) -> Any:
+        return self.behaviour.function
+
     def run(self, behaviour: Behaviour[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Give the cell its behaviour."""
         self.behaviour = behaviour
@@ -40,22 +38,21 @@ class BehaviourCell(Cell):
         self._on_start = self._on_stop = None
 
     def begin(self, started: Ask) -> None:
-        self._ready(started)
         self._start_task()
-        self.mailbox.idle = False
+        self._ready(started)
 
     async def _work(self) -> None:
         args, kwargs = self._arguments
         try:
             await self.behaviour.function(OpenMailbox(self), *args, **kwargs)
         except anyio.EndOfStream:
-            if not self.mailbox.closed:
+            if not (self.mailbox.closed or self._suspended):
                 raise
             # From `receive()`, which a behaviour may let through: it was asked to stop, and that is how it does.
         self._finished = True
 
     def _must_leave(self) -> bool:
-        return self._finished or self._interrupted or self.error is not None
+        return self._finished or self._interrupted or self._suspended or self.error is not None
 
     def hears_signals(self) -> bool:
         return True
@@ -64,6 +61,8 @@ class BehaviourCell(Cell):
         """Take the next signal or message; `EndOfStream` once the mailbox is closed and empty."""
         mailbox = self.mailbox
         while True:
+            if self._suspended:
+                raise anyio.EndOfStream
             if mailbox.signals:
                 return mailbox.signals.popleft()
             if mailbox.queue:
@@ -100,9 +99,16 @@ class BehaviourCell(Cell):
                     del self._unanswered[key]
                 return
 
-    def _refuse_what_is_queued(self) -> None:
-        super()._refuse_what_is_queued()
-        failure = Failure(ActorStopped(f"{self.kind} {self.path} ended without a reply"))
+    def _fail_what_is_under_way(self) -> None:
+        super()._fail_what_is_under_way()
+        self._fail_unanswered()
+
+    def abandoned(self) -> None:
+        self._fail_unanswered()
+        super().abandoned()
+
+    def _fail_unanswered(self) -> None:
+        failure = Failure(self._stopped("ended without a reply"))
         for asks in self._unanswered.values():
             for _, ask in asks:
                 ask.answer_from_afar(failure, self.loop)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import anyio
 
@@ -19,16 +19,19 @@ from lightactors.actors.loops import FAIR_SHARE
 from lightactors.actors.mailbox import Ask, Failure, Mailbox, sent
 from lightactors.actors.owner import Owner, State, Statistics, Tree
 from lightactors.actors.ref import bind
-from lightactors.actors.stopping import stop_all
+from lightactors.actors.stopping import stack_of
 from lightactors.actors.terminated import Reason, Terminated
 from lightactors.contract import Contract, Kind, Method, is_awaited
-from lightactors.errors import ActorNotRunning, ActorStopped
+from lightactors.errors import ActorNotRunning, ActorStopped, SpawnError
+from lightactors.supervision.ladder import Ladder, Rung
 
 if TYPE_CHECKING:
+    from lightactors.actors.keeper import Keeper
     from lightactors.actors.loops import Loop
     from lightactors.actors.ref import AnyRef
     from lightactors.actors.streams import Production
     from lightactors.actors.threads import LoopThread
+    from lightactors.supervision.spec import ChildOptions
 
 logger = logging.getLogger("lightactors")
 
@@ -52,7 +55,9 @@ class Cell(Owner):
         "_on_stop",
         "_opened",
         "_productions",
+        "_resting",
         "_scope",
+        "_suspended",
         "_task",
         "_terminated",
         "_turn",
@@ -63,13 +68,18 @@ class Cell(Owner):
         "error",
         "failed",
         "handled",
+        "hears_failure",
+        "incarnation",
+        "keeper",
+        "kept_by",
         "last_error",
         "loop",
         "mailbox",
         "name",
+        "options",
         "owner",
-        "place",
         "ref",
+        "remake",
         "state",
         "system",
         "thread",
@@ -77,32 +87,43 @@ class Cell(Owner):
         "watched",
     )
 
-    def __init__(self, name: str, owner: Owner, loop: Loop, place: str, capacity: float) -> None:
+    def __init__(self, name: str, owner: Owner, loop: Loop, options: ChildOptions) -> None:
         self.name = name
         self.owner = owner
         self.system = owner.system
         self.loop = loop
-        self.place = place
-        self.mailbox = Mailbox(name, loop, capacity, self._start_task)
+        self.options = options
+        self.mailbox = Mailbox(name, loop, options.mailbox, self._start_task)
         self.children = {}
-        self.state = State.STARTING
+        self.keeper: Keeper | None = None  # who starts this actor's children again
+        self.kept_by: Keeper | None = None  # who starts this actor again
+        self.remake: Callable[[], None] | None = None  # how the next incarnation gets its actor
+        self.hears_failure: Callable[[Cell, BaseException], object] | None = None  # None: its owner does
+        self.incarnation = 1
         self.handled = 0
         self.failed = 0
-        self.error: BaseException | None = None  # what this actor died of
         self.last_error: BaseException | None = None  # what a handler raised last, here or at its asker
         self.waits_for: list[tuple[Cell, Ask | Production]] = []  # whom the turn under way has asked
-        self.watched: dict[Cell, Callable[[Terminated], object]] | None = None  # whose end comes as a signal, and how
+        self.thread: LoopThread | None = None
         self._terminated: Terminated | None = None  # how it ended, once that was announced
         self._watchers: list[Callable[[Terminated], object]] | None = []
+        self._resting: list[Callable[[], object]] | None = None  # who is told that this incarnation has ended
+        self._asked = False  # somebody else wants it to end
+        self._be_new()
+
+    def _be_new(self) -> None:
+        """Be as an incarnation begins."""
+        self.state = State.STARTING
+        self.error: BaseException | None = None  # what this incarnation died of
+        self.watched: dict[Cell, Callable[[Terminated], object]] | None = None  # whose end comes as a signal, and how
         self._turn: Ask | Production | None = None  # whose ask the turn under way serves
         self._asides: dict[anyio.CancelScope, _Aside] | None = None  # what is interleaved
         self._productions: set[Production] | None = None
         self._scope: anyio.CancelScope | None = None
         self._task: object = None
         self._interrupted = False
-        self._asked = False
+        self._suspended = False  # this incarnation is to end, and the queue to stay
         self._opened = False  # was it ever ready? If not, its failure is the spawner's and not the owner's
-        self.thread: LoopThread | None = None
 
     # Identity
 
@@ -114,13 +135,21 @@ class Cell(Owner):
     def kind(self) -> str:
         return self.contract.name
 
+    def origin(self) -> Any:
+        """Return the class or function that the user wrote."""
+        return self.contract.actor
+
     @property
     def path(self) -> str:
         return f"{self.owner.path}/{self.name}"
 
     @property
+    def place(self) -> str:
+        return self.options.place
+
+    @property
     def address(self) -> str:
-        return f"{self.path}#1"
+        return f"{self.path}#{self.incarnation}"
 
     def bind(self, method: Method) -> Any:
         """Return a handler as this actor's ref shows it."""
@@ -154,8 +183,18 @@ class Cell(Owner):
     def _ready(self, started: Ask | Production) -> None:
         self.state = State.RUNNING
         self._opened = True
-        self.mailbox.idle = self._task is None
         started.answer(None)
+        if self._task is None:
+            if self.mailbox.queue:  # what was sent while there was no incarnation
+                self._start_task()
+            else:
+                self.mailbox.idle = True
+
+    def failed_to_start(self, error: Exception) -> SpawnError:
+        """Return the spawner's error for what came out of the start."""
+        if isinstance(error, SpawnError):
+            return error
+        return SpawnError(f"{self.kind} {self.path} failed in on_start: {error!r}")
 
     def _start_task(self) -> None:
         context = self.system.context.copy()
@@ -198,7 +237,7 @@ class Cell(Owner):
     # Turns
 
     def _must_leave(self) -> bool:
-        return self._interrupted or self.error is not None or self._is_drained()
+        return self._interrupted or self._suspended or self.error is not None or self._is_drained()
 
     def _is_drained(self) -> bool:
         return self.mailbox.closed and not self.mailbox.queue and not self._asides
@@ -207,7 +246,7 @@ class Cell(Owner):
         """Take turns until everything is done or this scope was used up to cancel one."""
         mailbox = self.mailbox
         queue = mailbox.open_queue()
-        while self.error is None:
+        while self.error is None and not self._suspended:
             if mailbox.signals:
                 await self._take_signal()
             elif queue:
@@ -273,9 +312,10 @@ class Cell(Owner):
         return True
 
     async def _take_signal(self) -> None:
-        terminated: Terminated = self.mailbox.signals.popleft()
+        terminated: Terminated | None = self.mailbox.signals.popleft()
         self._turn = None
-        await _maybe_wait(self.actor.on_terminated(terminated))
+        if terminated is not None:  # None only has the actor look up: it was suspended
+            await _maybe_wait(self.actor.on_terminated(terminated))
 
     # What is interleaved
 
@@ -393,15 +433,25 @@ class Cell(Owner):
     # Failing
 
     def fail(self, error: BaseException) -> None:
-        """Die of `error`; the owner is told."""
+        """Die of `error`; who keeps the actor deals with it, or else its owner is told."""
         if self.error is not None or self.state is State.STOPPED:
             return
         self.error = error
-        if self._opened:
-            self.owner.order(self.owner.child_failed, self, error)
+        if not self._is_kept():
+            if self._opened:
+                self.owner.order(self.hears_failure or self.owner.child_failed, self, error)
+            if self.state < State.LEAVING:
+                self.mailbox.close()
         if self.state < State.LEAVING:
-            self.mailbox.close()
             self._cut()
+
+    def _is_kept(self) -> bool:
+        """Tell whether another incarnation may follow. One that was never ready is its spawner's to deal with."""
+        was_ready = self._opened or self.incarnation > 1
+        return self.kept_by is not None and was_ready and not self._asked and self.kept_by.keeps(self)
+
+    def keep_children(self, keeper: Keeper) -> None:
+        self.keeper = keeper
 
     def child_failed(self, child: Cell, error: BaseException) -> None:
         if self.watched is None or child not in self.watched:
@@ -411,9 +461,37 @@ class Cell(Owner):
 
     # Stopping
 
+    RUNGS: ClassVar = {Rung.INTERRUPT: "interrupt"}
+    """What pushes the actor after it had its time to drain."""
+
+    def pushes(self) -> list[tuple[Rung, Callable[[], object]]]:
+        return [(rung, getattr(self, name)) for rung, name in self.RUNGS.items()]
+
+    def takes(self, rung: Rung) -> bool:
+        """Tell whether a rung still means anything: what leaves already can't be cancelled."""
+        return self.state < State.LEAVING
+
+    def leaves(self) -> bool:
+        """Tell whether the actor, in this process, stops its children or runs `on_stop`."""
+        return self.state == State.LEAVING
+
+    def why_it_stays(self) -> str:
+        return f"does not react to being cancelled and is left behind; its {self.place} is at:\n{stack_of(self)}"
+
+    def was_stopped(self) -> bool:
+        """Tell whether somebody else wanted the actor to end."""
+        return self._asked
+
     def close(self) -> None:
-        """Drain: take no more messages, finish the queue, then leave."""
+        """Drain: take no more messages, finish the queue, then leave for good."""
         self._asked = True
+        if self.state is State.RESTARTING:
+            self.end_for_good()
+        else:
+            self.shut_down()
+
+    def shut_down(self) -> None:
+        """Drain by the actor's own wish; who keeps it may start it again."""
         if self.state < State.DRAINING:
             if self.state is State.STARTING:
                 self.interrupt()
@@ -427,8 +505,24 @@ class Cell(Owner):
         """Cancel what is under way, then leave."""
         if self.state < State.LEAVING:
             self._interrupted = True
-            self.mailbox.close()
+            if not self._suspended:
+                self.mailbox.close()
             self._cut()
+
+    def suspend(self) -> None:
+        """End this incarnation after the turn under way; what is queued stays for the next one."""
+        if self.state < State.DRAINING:
+            self._suspended = True
+            if self.state is State.STARTING:
+                self._cut()
+            elif self._task is not None:
+                self.mailbox.signal(None)
+            elif self._has_nothing_to_do():
+                self.mailbox.idle = False
+                self._end()
+            else:
+                self.mailbox.idle = False
+                self._start_task()
 
     def _cut(self) -> None:
         if self._scope is not None:
@@ -437,9 +531,11 @@ class Cell(Owner):
             scope.cancel()
         self.mailbox.nudge()
 
+    def _has_nothing_to_do(self) -> bool:
+        return self._on_stop is None and not (self.children or self._asides or self._productions)
+
     def _end_here_if_there_is_nothing_to_do(self) -> None:
-        nothing = self._on_stop is None and not (self.children or self._asides or self._productions)
-        if nothing and self._task is None and self.mailbox.idle and not self.mailbox.queue:
+        if self._has_nothing_to_do() and self._task is None and self.mailbox.idle and not self.mailbox.queue:
             self.mailbox.idle = False
             self._end()
 
@@ -447,20 +543,30 @@ class Cell(Owner):
         return f"its owner {self.path} is stopping" if self.state >= State.LEAVING else None
 
     async def _leave(self) -> None:
-        self.mailbox.close()
+        if not self._is_kept():
+            self.mailbox.close()
+            self._refuse_what_is_queued()
         self.state = max(self.state, State.DRAINING)
-        unfinished, self._turn = self._turn, None
-        if unfinished is not None:
-            unfinished.answer(Failure(ActorStopped(f"actor {self.path} stopped before it replied")))
-        self._refuse_what_is_queued()
+        self._fail_what_is_under_way()
         with anyio.CancelScope(shield=True):
             self._cut()
             await self._finish_asides()
             self.state = max(self.state, State.LEAVING)
             await self._close_productions()
-            await self._stop_children()
+            await self.stop_children()
             await self._run_on_stop()
         self._end()
+
+    def _fail_what_is_under_way(self) -> None:
+        unfinished, self._turn = self._turn, None
+        if unfinished is not None:
+            unfinished.answer(Failure(self._stopped("stopped before it replied")))
+
+    def _stopped(self, how: str) -> ActorStopped:
+        """Return the error for whoever waits for a reply that will not come."""
+        error = ActorStopped(f"{self.kind} {self.path} {how}")
+        error.__cause__ = self.error
+        return error
 
     def _refuse_what_is_queued(self) -> None:
         queue = self.mailbox.queue
@@ -471,23 +577,25 @@ class Cell(Owner):
                 self.system.order(self.system.dead_letter, self.path, sent(envelope))
             elif ask not in (self._productions or ()):  # a stream under way is ended by `_close_productions`
                 error = ActorNotRunning(f"actor {self.path} stopped before it handled this", sent(envelope))
+                error.__cause__ = self.error
                 ask.answer_from_afar(Failure(error), self.loop)
 
     async def _close_productions(self) -> None:
         for production in list(self._productions or ()):
-            with anyio.move_on_after(self.system.grace) as scope:
+            grace = self.ladder.drain
+            with anyio.move_on_after(grace) as scope:
                 await production.close()
             if scope.cancelled_caught:
-                logger.warning("%s was cancelled in its clean-up after a grace of %s s", production, self.system.grace)
+                logger.warning("%s was cancelled in its clean-up after a grace of %s s", production, grace)
 
-    async def _stop_children(self) -> None:
-        if self.children:
-            await stop_all(reversed(list(self.children.values())), self.system.grace)
+    @property
+    def ladder(self) -> Ladder:
+        return self.options.grace or self.system.ladder
 
     async def _run_on_stop(self) -> None:
         if self._on_stop is None or self.state is State.STOPPED:
             return
-        grace = self.system.grace
+        grace = self.ladder.drain
         with anyio.move_on_after(grace) as scope:
             try:
                 await _maybe_wait(self._on_stop())
@@ -499,8 +607,23 @@ class Cell(Owner):
             logger.warning("on_stop of actor %s was cancelled after its grace of %s s", self.path, grace)
 
     def _end(self) -> None:
-        self.state = State.STOPPED
+        """This incarnation is over."""
         self._watch_no_more()
+        if self._is_kept():
+            assert self.kept_by is not None
+            self.state = State.RESTARTING
+            if not self._suspended:
+                self.owner.order(self.kept_by.ended, self)
+            self._tell_who_waits_for_rest()
+        else:
+            self.end_for_good()
+
+    def end_for_good(self) -> None:
+        """No incarnation will follow: refuse what is queued and tell the watchers."""
+        if self.state is not State.STOPPED:  # it was not abandoned before
+            self.state = State.STOPPED
+            self.mailbox.lock_up()
+            self._refuse_what_is_queued()
         if self.thread is None:
             self.announce()
         else:
@@ -518,6 +641,45 @@ class Cell(Owner):
                 ask.answer_from_afar(failure, self.loop)
         self.announce(Reason.ABANDONED)
 
+    # Restarting
+
+    def restart(self, started: Ask) -> None:
+        """Begin another incarnation, with a new actor; what is queued is its to handle."""
+        if self.state is not State.RESTARTING:
+            started.fail(ActorStopped(f"actor {self.path} was stopped before it was started again"))
+            return
+        self.incarnation += 1
+        self._be_new()
+        self.mailbox.reopen()
+        try:
+            assert self.remake is not None
+            self.remake()
+        except Exception as error:
+            self.fail(error)
+            started.fail(error)
+            self._end()
+        else:
+            self.begin(started)
+
+    def has_failed(self) -> bool:
+        """Tell how this incarnation ended: because of an error, or cancelled by nobody's order; or by its own wish."""
+        return self.error is not None or self._interrupted
+
+    def when_at_rest(self, tell: Callable[[], object]) -> None:
+        """Have `tell` called when this incarnation, or the actor, has ended; from any thread."""
+        self.order(self._rests_or_tells, tell)
+
+    def _rests_or_tells(self, tell: Callable[[], object]) -> None:
+        if self.state >= State.RESTARTING:
+            tell()
+        else:
+            self._resting = [*(self._resting or ()), tell]
+
+    def _tell_who_waits_for_rest(self) -> None:
+        resting, self._resting = self._resting or (), None
+        for tell in resting:
+            tell()
+
     def announce(self, reason: Reason | None = None) -> None:
         """Leave the tree and tell the watchers, once; from any thread."""
         self.owner.order(self.leave_the_tree)
@@ -527,6 +689,7 @@ class Cell(Owner):
                 self._terminated = Terminated(self.ref, reason or self._reason(), self.error)
         for tell in watchers:
             tell(self._terminated)
+        self._tell_who_waits_for_rest()
 
     def leave_the_tree(self) -> None:
         """Be no child any more; on the owner's loop."""
@@ -571,6 +734,7 @@ class Cell(Owner):
             interleaved=len(self._asides or ()),
             handled=self.handled,
             failed=self.failed,
+            restarts=self.incarnation - 1,
             children=len(self.children),
         )
 

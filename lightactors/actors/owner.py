@@ -9,10 +9,12 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from lightactors.actors import loops
+from lightactors.actors.stopping import stop_all
 from lightactors.errors import NameTaken, SpawnError
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
+    from lightactors.actors.keeper import Keeper
     from lightactors.actors.loops import Loop
     from lightactors.actors.system import System
 
@@ -33,7 +35,8 @@ class State(IntEnum):
     RUNNING = 1
     DRAINING = 2  # the mailbox is closed, the queue is being finished
     LEAVING = 3  # the children are stopped, then `on_stop` runs
-    STOPPED = 4
+    RESTARTING = 4  # between two incarnations; messages wait
+    STOPPED = 5
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Statistics:
     interleaved: int  # handlers and streams that wait outside the mailbox
     handled: int  # messages handled, with or without an error
     failed: int  # of those, how many raised
+    restarts: int
     children: int
 
 
@@ -84,6 +88,8 @@ class Tree:
         if self.statistics.mailbox:
             facts.append(f"{self.statistics.mailbox} queued")
         facts.append(f"{self.statistics.handled} handled")
+        if self.statistics.restarts:
+            facts.append(f"{self.statistics.restarts} restarts")
         if self.last_error is not None:
             facts.append(f"last error {self.last_error!r}")
         return f"{self.name} ({self.kind}): " + ", ".join(facts)
@@ -98,10 +104,19 @@ class Owner(ABC):
     loop: Loop
     system: System
     children: dict[str, Cell]
+    keeper: Keeper | None  # who starts the children again, where some are to be
+
+    @abstractmethod
+    def keep_children(self, keeper: Keeper) -> None:
+        """From now on have `keeper` start children again."""
 
     @abstractmethod
     def child_failed(self, child: Cell, error: BaseException) -> None:
         """Hear that a child has ended because of `error`."""
+
+    @abstractmethod
+    def shut_down(self) -> None:
+        """End, because the significant children have ended."""
 
     @abstractmethod
     def refusal(self) -> str | None:
@@ -116,6 +131,8 @@ class Owner(ABC):
         """Take a child in under its name; from any thread."""
         if (reason := self.refusal()) is not None:
             raise SpawnError(f"can't spawn {child.name!r}: {reason}")
+        if self.keeper is not None and self.keeper.takes(child.options):
+            child.kept_by = self.keeper
         holder = self.children.setdefault(child.name, child)
         if holder is not child:
             raise NameTaken(
@@ -126,6 +143,14 @@ class Owner(ABC):
         """Hear that a child has ended, however."""
         if self.children.get(child.name) is child:
             del self.children[child.name]
+
+    async def stop_children(self) -> None:
+        """Stop the children, the youngest first, and whatever is being started again."""
+        if self.keeper is not None:
+            await self.keeper.close()
+        if self.children:
+            together = self.keeper is not None and self.keeper.policy.together
+            await stop_all(reversed(list(self.children.values())), together=together)
 
     def branches(self) -> list[Tree]:
         return [child.tree() for child in list(self.children.values())]

@@ -15,27 +15,29 @@ from lightactors.actors.cell import Cell
 from lightactors.actors.flag import Flag
 from lightactors.actors.owner import Owner, Statistics
 from lightactors.actors.ref import cell_of
-from lightactors.actors.stopping import Rung, stop_all
+from lightactors.actors.stopping import stop_all
 from lightactors.actors.terminated import Terminated
-from lightactors.errors import check_seconds
+from lightactors.supervision.ladder import Ladder, Rung, ladder_of
 
 
-async def stop(ref: object, *, grace: float | None = None) -> Rung:
+async def stop(ref: object, *, grace: float | Ladder | None = None) -> Rung:
     """Stop an actor and its children; return the rung that did it.
 
     It takes no more messages, finishes those it has, stops its children, youngest first, and runs `on_stop`.
-    After `grace` seconds (default: its system's) it is cancelled; after as many again it is reported, with its
-    stack, and left behind. Stopping a stopped actor does nothing. An actor that stops itself, or an owner of
-    its own, does not wait for the end.
+    After `grace` seconds (default: its own, or its system's) it is cancelled; after as many again it is reported,
+    with its stack, and left behind. A process is also terminated and killed, with everything it has started; a
+    `Ladder` gives each rung its own time. It is not started again, whatever its `restart`. Stopping a stopped actor
+    does nothing. An actor that stops itself, or an owner of its own, does not wait for the end; one that stops
+    itself has ended by its own wish, and a permanent one is started again.
     """
     cell = cell_of(ref, "stop()")
-    if grace is not None:
-        check_seconds("grace", grace)
-    if _is_inside(owners.here(), cell):
-        cell.order(cell.close)
+    ladder = None if grace is None else ladder_of(grace)
+    here = owners.here()
+    if _is_inside(here, cell):
+        cell.order(cell.shut_down if here is cell else cell.close)
         await anyio.lowlevel.checkpoint()
         return Rung.DRAIN
-    rungs = await stop_all([cell], cell.system.grace if grace is None else grace)
+    rungs = await stop_all([cell], ladder)
     return rungs[0]
 
 

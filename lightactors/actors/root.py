@@ -12,7 +12,8 @@ from lightactors.actors import owner as owners
 from lightactors.actors.loops import Loop
 from lightactors.actors.owner import Owner
 from lightactors.actors.spawn import Spawner
-from lightactors.actors.system import BLOCKED_AFTER, GRACE, System
+from lightactors.actors.system import BLOCKED_AFTER, System
+from lightactors.supervision.ladder import Ladder
 
 logger = logging.getLogger("lightactors")
 
@@ -27,7 +28,7 @@ class DefaultRoot(System):
     """
 
     def __init__(self) -> None:
-        super().__init__("local", GRACE)
+        super().__init__("local", Ladder())
         self.context = contextvars.Context()
         self.on_failure = self._log_failure
         self._host = self.loop.start(self._live, "lightactors default root", contextvars.Context())
@@ -69,3 +70,4 @@ _spawner = _HereOrRoot()
 spawn = _spawner.spawn
 options = _spawner.options
 adopt = _spawner.adopt
+child = _spawner.child

@@ -1,4 +1,4 @@
-"""How an actor is asked and finally made to stop: the ladder, as far as it goes in one process."""
+"""How actors are asked and finally made to stop: up the ladder, in order and in a bounded time."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable
-from enum import Enum, auto
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from lightactors.actors.flag import Flag
-from lightactors.actors.owner import State
+from lightactors.supervision.ladder import Ladder, Rung
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
@@ -28,60 +27,105 @@ _LAST_CHANCE = 0.1
 """Seconds that an actor has on a rung whose time those stopped before it have used up."""
 
 
-class Rung(Enum):
-    """What it took to end an actor, gentlest first."""
+_PUSHED = {
+    Rung.INTERRUPT: "did not finish in time and is cancelled",
+    Rung.TERMINATE: "did not react to being interrupted and is terminated",
+    Rung.KILL: "did not react to being terminated and is killed",
+}
 
-    DRAIN = auto()  # its mailbox was closed; it finished its queue and ran `on_stop`
-    INTERRUPT = auto()  # it was cancelled
-    ABANDON = auto()  # it did not react; its task or thread was reported and left behind
 
+async def stop_all(
+    cells: Iterable[Cell], ladder: Ladder | None = None, *, together: bool = False, suspend: bool = False
+) -> list[Rung]:
+    """Stop cells; return the rung that each of them needed.
 
-async def stop_all(cells: Iterable[Cell], grace: float, interrupt_grace: float | None = None) -> list[Rung]:
-    """Stop cells one after another; all of them share the time that each rung has.
-
-    They may drain for `grace` seconds, and have `interrupt_grace` (default: as many) to react to being cancelled.
+    They drain in the order given, each as soon as the one before it has ended, or `together`. The time of all
+    begins now: whoever has not drained by its deadline climbs on beside the others, not after them.
+    `ladder` is for all of them (default: each has its own). `suspend` keeps their queues for
+    the incarnation that is to follow.
     """
-    drain = anyio.current_time() + grace
-    interrupt = drain + (grace if interrupt_grace is None else interrupt_grace)
-    return [await _climb(cell, drain, interrupt) for cell in cells]
-
-
-async def _climb(cell: Cell, drain: float, interrupt: float) -> Rung:
-    ended = Flag()
-    cell.when_ended(ended.set)
-    rung = Rung.DRAIN
+    begin = anyio.current_time()
+    climbs = [_Climb(cell, ladder or cell.ladder, begin, suspend) for cell in cells]
     with anyio.CancelScope(shield=True):
-        cell.order(cell.close)
-        if not await _before(drain, ended) and cell.state < State.LEAVING:
-            rung = Rung.INTERRUPT
-            logger.warning("actor %s did not finish in time and is cancelled", cell.path)
-            cell.order(cell.interrupt)
-        if not ended.is_set() and not await _leaves(cell, ended, interrupt):
-            rung = Rung.ABANDON
-            _report(cell)
+        await _drain(climbs, together)
+        stubborn = [climb for climb in climbs if not climb.ended.is_set()]
+        if len(stubborn) == 1:
+            await stubborn[0].climb()
+        elif stubborn:
+            async with anyio.create_task_group() as climbers:
+                for climb in stubborn:
+                    climbers.start_soon(climb.climb)
+        for climb in climbs:
+            climb.finish()
+    return [climb.rung for climb in climbs]
+
+
+async def _drain(climbs: list[_Climb], together: bool) -> None:
+    late: list[_Climb] = []
+    for climb in climbs:
+        climb.drain()
+        if anyio.current_time() >= climb.deadline:
+            late.append(climb)
+        elif not together:
+            await _before(climb.deadline, climb.ended)
+    last_chance = anyio.current_time() + _LAST_CHANCE
+    for climb in climbs:
+        await _before(last_chance if climb in late else climb.deadline, climb.ended)
+
+
+class _Climb:
+    """One cell on its way up the ladder."""
+
+    def __init__(self, cell: Cell, ladder: Ladder, begin: float, suspend: bool) -> None:
+        self.rung = Rung.DRAIN
+        self.deadline = begin + ladder.drain
+        self.ended = Flag()
+        self._cell = cell
+        self._ladder = ladder
+        self._suspend = suspend
+        if suspend:
+            cell.when_at_rest(self.ended.set)
+        else:
+            cell.when_ended(self.ended.set)
+
+    def drain(self) -> None:
+        self._cell.order(self._cell.suspend if self._suspend else self._cell.close)
+
+    async def climb(self) -> None:
+        """Push harder and harder; report the cell, and leave it behind, if nothing helps."""
+        cell = self._cell
+        for rung, push in cell.pushes():
+            if cell.takes(rung):
+                self.rung = rung
+                logger.warning("actor %s %s", cell.path, _PUSHED[rung])
+                cell.order(push)
+            if await _before(anyio.current_time() + max(self._ladder.grace(rung), _LAST_CHANCE), self.ended):
+                return
+        if not await self._takes_its_time():
+            self.rung = Rung.ABANDON
+            logger.error("actor %s %s", cell.path, cell.why_it_stays())
             cell.abandoned()
-            await stop_all(reversed(list(cell.children.values())), 0)
-        elif cell.thread is not None:
+            await stop_all(reversed(list(cell.children.values())), Ladder(0, 0, 0, 0))
+
+    async def _takes_its_time(self) -> bool:
+        """Wait for an actor that stops its children, as long as its loop turns; tell whether it has ended."""
+        cell = self._cell
+        has_children = True
+        while has_children and cell.leaves() and await _turns(cell.loop, self._ladder.interrupt + _LAST_CHANCE):
+            has_children = bool(cell.children)  # without any, only `on_stop` is left, which has a grace of its own
+            if await _before(anyio.current_time() + cell.ladder.drain + _LAST_CHANCE, self.ended):
+                return True
+        return self.ended.is_set()
+
+    def finish(self) -> None:
+        cell = self._cell
+        if cell.thread is not None and self.rung is not Rung.ABANDON and not self._suspend:
             # Its own word that it has left may still be on the way to this loop; the name is to be free now.
             cell.owner.order(cell.leave_the_tree)
-    return rung
-
-
-async def _leaves(cell: Cell, ended: Flag, deadline: float) -> bool:
-    """Wait for the end. An actor that stops its children takes its time, as long as its loop turns."""
-    grace = max(deadline - anyio.current_time(), _LAST_CHANCE)
-    if await _before(deadline, ended):
-        return True
-    has_children = True
-    while has_children and cell.state == State.LEAVING and await _turns(cell.loop, grace):
-        has_children = bool(cell.children)  # without any, only `on_stop` is left, which has a grace of its own
-        if await _before(anyio.current_time() + cell.system.grace + _LAST_CHANCE, ended):
-            return True
-    return ended.is_set()
 
 
 async def _before(deadline: float, flag: Flag) -> bool:
-    with anyio.CancelScope(deadline=max(deadline, anyio.current_time() + _LAST_CHANCE)):
+    with anyio.CancelScope(deadline=deadline):
         await flag.wait()
     return flag.is_set()
 
@@ -90,15 +134,6 @@ async def _turns(loop: Loop, grace: float) -> bool:
     answered = Flag()
     loop.post(answered.set)
     return await _before(anyio.current_time() + grace, answered)
-
-
-def _report(cell: Cell) -> None:
-    logger.error(
-        "actor %s does not react to being cancelled and is left behind; its %s is at:\n%s",
-        cell.path,
-        cell.place,
-        stack_of(cell),
-    )
 
 
 def stack_of(cell: Cell) -> str:

@@ -16,17 +16,15 @@ from lightactors.actors import loops, monitor
 from lightactors.actors import owner as owners
 from lightactors.actors.owner import Owner, Tree
 from lightactors.actors.spawn import Spawner
-from lightactors.actors.stopping import stop_all
 from lightactors.errors import ConfigurationError, check_seconds, raise_together
+from lightactors.supervision.ladder import GRACE, Ladder, ladder_of
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
+    from lightactors.actors.keeper import Keeper
     from lightactors.actors.loops import Loop
 
 logger = logging.getLogger("lightactors")
-
-GRACE = 5.0
-"""Seconds that a stop waits for actors to finish their queues, and again for them to react to being cancelled."""
 
 BLOCKED_AFTER = 1.0
 """Seconds after which a loop that does not turn is reported."""
@@ -51,12 +49,13 @@ class SystemStatistics:
 class System(Owner, Spawner):
     """The root of a tree of actors. `open_system` opens one."""
 
-    def __init__(self, name: str, grace: float) -> None:
+    def __init__(self, name: str, ladder: Ladder) -> None:
         self.name = name
-        self.grace = grace
+        self.ladder = ladder
         self.loop: Loop = loops.current()
         self.system = self
         self.children = {}
+        self.keeper: Keeper | None = None
         self.context = contextvars.copy_context()
         self.failures: list[BaseException] = []
         self.on_failure: Callable[[], object] = lambda: None
@@ -73,6 +72,13 @@ class System(Owner, Spawner):
 
     def refusal(self) -> str | None:
         return f"system {self.name} is stopping" if self._stopping else None
+
+    def shut_down(self) -> None:
+        """Only a supervisor has significant children."""
+        raise AssertionError(f"{self!r} was to shut down")
+
+    def keep_children(self, keeper: Keeper) -> None:
+        self.keeper = keeper
 
     def child_failed(self, child: Cell, error: BaseException) -> None:
         self.failures.append(error)
@@ -98,7 +104,7 @@ class System(Owner, Spawner):
         """Stop every actor, the youngest first; bounded in time by the grace of each rung."""
         self._stopping = True
         with anyio.CancelScope(shield=True):
-            await stop_all(reversed(list(self.children.values())), self.grace)
+            await self.stop_children()
 
     def raise_failures(self, error: BaseException | None = None) -> None:
         """Raise what actors have died of, together with the block's own `error`: one as itself, several as a group."""
@@ -120,19 +126,19 @@ def _count(owner: Owner) -> int:
 
 @asynccontextmanager
 async def open_system(
-    name: str = "local", *, grace: float = GRACE, blocked_after: float = BLOCKED_AFTER
+    name: str = "local", *, grace: float | Ladder = GRACE, blocked_after: float = BLOCKED_AFTER
 ) -> AsyncGenerator[System]:
     """Open a system for the block; `spawn` inside the block belongs to it, and nothing outlives it.
 
     When the block ends, however it ends, the actors are stopped, the youngest first: each may finish its queue
-    for `grace` seconds, is then cancelled, and after `grace` seconds more is reported and left behind. If an
+    for `grace` seconds, is then cancelled, and after `grace` seconds more is reported and left behind; a `Ladder`
+    gives each rung its own, those of processes too. If an
     actor fails, the block is cancelled and the failure raised from it. A handler that keeps its loop from
     turning for `blocked_after` seconds is reported by name (`math.inf`: never).
     """
-    check_seconds("grace", grace)
     if check_seconds("blocked_after", blocked_after) == 0:
         raise ConfigurationError("blocked_after=0 would report every loop; give seconds, more than 0")
-    system = System(name, grace)
+    system = System(name, ladder_of(grace))
     token = owners.current.set(system)
     system.context = contextvars.copy_context()
     error: BaseException | None = None

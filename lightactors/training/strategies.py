@@ -20,10 +20,11 @@ import anyio
 
 from lightactors.actors import Flag, System, open_system
 from lightactors.actors.ref import AnyRef, cell_of
-from lightactors.actors.spawn import Place
 from lightactors.actors.stopping import stop_all
 from lightactors.contract import actor, handler
-from lightactors.errors import ActorStopped, ConfigurationError, check_seconds, raise_together
+from lightactors.errors import ActorStopped, ConfigurationError, check_seconds, check_whole, raise_together
+from lightactors.supervision.ladder import Ladder
+from lightactors.supervision.spec import Place
 from lightactors.training import environment
 from lightactors.training.events import ExecutionEvent
 from lightactors.training.stores.contract import Store
@@ -142,7 +143,7 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
         *,
         backend: Backend = "asyncio",
     ) -> None:
-        self.n_runners = whole("n_runners", n_runners)
+        self.n_runners = check_whole("n_runners", n_runners)
         self.main_thread = _one_of("main_thread", main_thread, get_args(MainThread))
         self.join_timeout = check_seconds("join_timeout", join_timeout)
         self.graceful_delay = check_seconds("graceful_delay", graceful_delay)
@@ -202,7 +203,7 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
         # All at once: none of them owns another, and one that takes its time must not hold up the others' cancellation.
         async with anyio.create_task_group() as stops:
             for part in cast.playing.values():
-                stops.start_soon(stop_all, [cell_of(part, "stop")], 0, self.join_timeout)
+                stops.start_soon(stop_all, [cell_of(part, "stop")], Ladder(0, self.join_timeout))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(n_runners={self.n_runners}, main_thread={self.main_thread!r})"
@@ -242,12 +243,6 @@ def _ctrl_c(cast: _Cast) -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{name}={value!r}; give a whole number of at least 1")
-    return value
 
 
 def _installed(backend: Backend) -> Backend:

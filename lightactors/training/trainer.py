@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import anyio
 
 from lightactors.actors import loops, options
-from lightactors.errors import ConfigurationError
+from lightactors.errors import ConfigurationError, check_whole
 from lightactors.training.algorithms.algorithm import Algorithm, Setting
 from lightactors.training.algorithms.baseline import Baseline
 from lightactors.training.algorithms.datasets import Dataset
@@ -22,7 +22,7 @@ from lightactors.training.runners.hooks import Hook
 from lightactors.training.runners.runner import Runner
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
-from lightactors.training.strategies import Backend, ExecutionStrategy, SharedMemoryExecutionStrategy, whole
+from lightactors.training.strategies import Backend, ExecutionStrategy, SharedMemoryExecutionStrategy
 from lightactors.training.tracing.adapters import Adapter, TraceToTriplets
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Trainer:
         self.algorithm = _algorithm(algorithm)
         self.agent = None if agent is None else as_agent(agent)
         self.n_runners = n_runners
-        self.max_rollouts = None if max_rollouts is None else whole("max_rollouts", max_rollouts)
+        self.max_rollouts = None if max_rollouts is None else check_whole("max_rollouts", max_rollouts)
         self.initial_resources = _resources(initial_resources)
         self.store = build("store", store, Store, STORES)
         self.adapter = build("adapter", adapter, Adapter, {"triplets": TraceToTriplets})

@@ -285,6 +285,7 @@ async def test_statistics_tell_what_waits() -> None:
             interleaved=1,
             handled=2,
             failed=0,
+            restarts=0,
             children=0,
         )
         hold.open()

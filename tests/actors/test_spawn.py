@@ -112,7 +112,7 @@ async def test_actors_without_a_name_get_different_ones() -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"place": "moon"}, "place='moon' is unknown; choose from task, thread"),
+        ({"place": "moon"}, "place='moon' is unknown; choose from 'task', 'thread'"),
         ({"mailbox": 0}, "mailbox=0; give"),
         ({"mailbox": float("nan")}, "mailbox=nan; give"),
         ({"name": ""}, "name=''"),

@@ -226,7 +226,7 @@ async def test_owner_has_the_time_that_its_children_need() -> None:
         owner = await system.spawn(Owner)
         assert await la.stop(owner) is la.Rung.DRAIN
 
-        assert anyio.current_time() == pytest.approx(7.5)
+        assert anyio.current_time() == pytest.approx(3.5)
 
 
 async def test_child_that_stays_behind_does_not_hold_its_owner_for_ever() -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import lightactors as la
-from lightactors.actors.spawn import Place
+from lightactors.supervision.spec import Place
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
 from tests.benchmarks.measure import ROUNDS, Row, per_second

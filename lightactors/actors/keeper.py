@@ -1,0 +1,162 @@
+"""The keeper: what an owner has whose children are started again after their end.
+
+It hears of every end, one at a time, asks the plan (`supervision.restarts`), and carries it out.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from typing import TYPE_CHECKING
+
+import anyio
+
+from lightactors.actors import owner as owners
+from lightactors.actors.flag import Flag
+from lightactors.actors.mailbox import Ask
+from lightactors.actors.owner import State
+from lightactors.actors.stopping import stop_all
+from lightactors.errors import RestartsExhausted
+from lightactors.supervision.restarts import Budget, Member, Plan, after_end, delay
+
+if TYPE_CHECKING:
+    from lightactors.actors.cell import Cell
+    from lightactors.actors.owner import Owner
+    from lightactors.supervision.spec import ChildOptions, Policy, Restart
+
+logger = logging.getLogger("lightactors")
+
+
+class Keeper:
+    """Keeps an owner's children alive, as its policy says. Used on the owner's loop, but for `keeps`."""
+
+    def __init__(self, owner: Owner, policy: Policy, *, keeps_temporary: bool = True) -> None:
+        self.policy = policy
+        self._keeps_temporary = keeps_temporary  # an end of theirs ends nobody else
+        self._owner = owner
+        self._budget = Budget(policy.max_restarts, policy.period)
+        self._ended: deque[Cell] = deque()
+        self._failures: deque[BaseException] = deque(maxlen=policy.max_restarts + 1)
+        self._scope: anyio.CancelScope | None = None
+        self._done: Flag | None = None  # raised when the task that restarts has ended; None: there is none
+        self._is_closed = False
+
+    def takes(self, child: ChildOptions) -> bool:
+        """Tell whether such a child's end is for the keeper to deal with."""
+        return self._keeps_temporary or self.restart_of(child) != "temporary"
+
+    def restart_of(self, child: ChildOptions) -> Restart:
+        """Return when a child is started again."""
+        return child.restart or self.policy.restart
+
+    def keeps(self, cell: Cell) -> bool:
+        """Tell whether an end of the cell is for the keeper to deal with; from any thread."""
+        return not self._is_closed
+
+    def ended(self, cell: Cell) -> None:
+        """Hear that a child's incarnation has ended by itself."""
+        self._ended.append(cell)
+        if self._done is None:
+            self._done = Flag()
+            context = self._owner.system.context.copy()
+            context.run(owners.current.set, self._owner)
+            self._owner.loop.start(self._run, f"supervisor of {self._owner.path}", context)
+
+    async def renew(self, cell: Cell) -> None:
+        """End a child's incarnation and begin another one, without touching the budget."""
+        await stop_all([cell], suspend=True)
+        await self._start(cell)
+
+    async def close(self) -> None:
+        """Restart nobody any more; who waited for it ends for good."""
+        self._is_closed = True
+        if self._scope is not None:
+            self._scope.cancel()
+        if self._done is not None:
+            await self._done.wait()
+        self._end_those_at_rest()
+
+    async def _run(self) -> None:
+        assert self._done is not None
+        try:
+            with anyio.CancelScope() as self._scope:
+                while self._ended and not self._is_closed:
+                    await self._deal_with(self._ended.popleft())
+        finally:
+            self._scope = None
+            done, self._done = self._done, None
+            done.set()
+
+    async def _deal_with(self, cell: Cell) -> None:
+        if cell.state is not State.RESTARTING:
+            return  # it was stopped, or has been started again with its siblings
+        failed = cell.has_failed()
+        if failed:
+            self._note(cell)
+        plan = self._plan(cell, failed)
+        if plan.start:
+            restarts = self._budget.spend(self._owner.loop.time())
+            if restarts is None:
+                self._give_up(cell)
+                return
+            await self._restart(plan, restarts)
+        for name in plan.forget:
+            self._end_for_good(self._owner.children.get(name))
+        if plan.shut_down:
+            self._owner.shut_down()
+
+    def _note(self, cell: Cell) -> None:
+        error = cell.error or RestartsExhausted(f"actor {cell.path} was cancelled")
+        self._failures.append(error)
+        logger.error("actor %s failed", cell.path, exc_info=error)
+
+    def _plan(self, cell: Cell, failed: bool) -> Plan:
+        members = [
+            Member(child.name, self.restart_of(child.options), child.options.significant)
+            for child in self._owner.children.values()
+        ]
+        policy = self.policy
+        return after_end(
+            members, cell.name, failed=failed, strategy=policy.strategy, auto_shutdown=policy.auto_shutdown
+        )
+
+    async def _restart(self, plan: Plan, restarts: int) -> None:
+        children = self._owner.children
+        await stop_all([children[name] for name in plan.stop], together=self.policy.together, suspend=True)
+        if self.policy.backoff:
+            await anyio.sleep(delay(restarts, self.policy.backoff, self.policy.max_backoff, random.random()))
+        for name in plan.start:
+            cell = children.get(name)
+            if cell is not None and not await self._start(cell):
+                return  # its end comes back to `ended`; the siblings after it are started with it
+
+    async def _start(self, cell: Cell) -> bool:
+        started = Ask(None, cell.loop)
+        cell.order(cell.restart, started)
+        try:
+            await started.reply()
+        except Exception:
+            return cell.was_stopped()  # then nothing comes back, and the next one's turn it is
+        logger.info("actor %s was started again as %s", cell.path, cell.address)
+        return True
+
+    def _give_up(self, cell: Cell) -> None:
+        policy = self.policy
+        error = RestartsExhausted(
+            f"actor {cell.path} ended once too often: max_restarts={policy.max_restarts} within {policy.period} s; "
+            f"its last error: {cell.error!r}",
+            self._failures,
+        )
+        error.__cause__ = cell.error
+        self._end_for_good(cell)
+        self._owner.child_failed(cell, error)
+
+    def _end_those_at_rest(self) -> None:
+        for child in list(self._owner.children.values()):
+            if child.state is State.RESTARTING:
+                self._end_for_good(child)
+
+    def _end_for_good(self, cell: Cell | None) -> None:
+        if cell is not None:
+            cell.order(cell.end_for_good)

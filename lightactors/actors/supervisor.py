@@ -1,0 +1,160 @@
+"""Supervisors: actors whose children are started again, as an actor class and as a block."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from lightactors.actors.cell import Cell
+from lightactors.actors.keeper import Keeper
+from lightactors.actors.owner import Owner, Tree
+from lightactors.actors.ref import cell_of
+from lightactors.actors.root import options
+from lightactors.actors.spawn import Spawner, start
+from lightactors.actors.stopping import stop_all
+from lightactors.contract import actor, handler
+from lightactors.errors import NotAChild, raise_together
+from lightactors.supervision.spec import AutoShutdown, ChildSpec, Policy, Restart, Strategy
+
+
+@actor
+class Supervisor:
+    """An actor that starts its children, in order, and starts them again when they end.
+
+    - `children`: what to start (`lightactors.options(...).child(Class, ...)`); more may come while it runs.
+    - `strategy`: with a child that is started again, `"one_for_one"` nobody else is, `"one_for_all"` all others are,
+      `"rest_for_one"` those that were started after it. They are stopped first, the youngest first.
+    - `max_restarts` within `period` seconds are allowed; one more, and the supervisor stops all its children and
+      fails with `RestartsExhausted`, which is for *its* supervisor to deal with.
+    - `backoff`: seconds to wait before a restart, doubled with each one within the period up to `max_backoff`, less
+      a random part of up to a half.
+    - `auto_shutdown`: `"any_significant"` or `"all_significant"`: end when one of the significant children, or the
+      last, has ended by itself and is not started again.
+
+    A child's ref stays valid over its restarts: what it was handling fails with `ActorStopped`, what is queued
+    and sent meanwhile waits for the new incarnation. The defaults and rules are OTP's: one restart in five seconds.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy = "one_for_one",
+        children: Iterable[ChildSpec] = (),
+        *,
+        max_restarts: int = 1,
+        period: float = 5.0,
+        backoff: float = 0.0,
+        max_backoff: float = 30.0,
+        auto_shutdown: AutoShutdown = "never",
+        restart: Restart = "permanent",
+        together: bool = False,
+    ) -> None:
+        self._policy = Policy(
+            strategy, max_restarts, period, backoff, max_backoff, auto_shutdown, restart, together=together
+        )
+        self._specs = list(children)
+        for spec in self._specs:
+            self._policy.check(spec.options)
+
+    async def on_start(self) -> None:
+        """Start the children, one after the other."""
+        cell = cell_of(self, "Supervisor")
+        cell.keep_children(Keeper(cell, self._policy))
+        for spec in self._specs:
+            await start(cell, spec)
+
+    @handler
+    async def start_child(self, spec: ChildSpec) -> Any:
+        """Start another child and return its ref. Raises `SpawnError`."""
+        return await start(cell_of(self, "Supervisor"), spec)
+
+    @handler
+    async def stop_child(self, name: str) -> None:
+        """Stop a child; it is not started again. Raises `NotAChild`."""
+        await stop_all([self._child(name)])
+
+    @handler
+    async def restart_child(self, name: str) -> None:
+        """End a child's incarnation after the turn under way and begin another. Raises `NotAChild`."""
+        cell = self._child(name)
+        assert cell.kept_by is not None
+        await cell.kept_by.renew(cell)
+
+    @handler
+    def children(self) -> dict[str, Any]:
+        """Return the refs of the children by name, in the order of their start."""
+        return {name: cell.ref for name, cell in cell_of(self, "Supervisor").children.items()}
+
+    def _child(self, name: str) -> Cell:
+        children = cell_of(self, "Supervisor").children
+        if name not in children:
+            raise NotAChild(f"supervisor has no child {name!r}; it has {', '.join(children) or 'none'}")
+        return children[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision(Spawner):
+    """An open `supervise` block: what is spawned by it is its supervisor's child."""
+
+    ref: Supervisor
+    """The supervisor itself: to watch, to stop, to ask for its children."""
+
+    def owner(self) -> Owner:
+        return cell_of(self.ref, "supervise()")
+
+    def tree(self) -> Tree:
+        """Return a snapshot of the supervisor and its children; printing it draws it."""
+        return cell_of(self.ref, "supervise()").tree()
+
+    def __repr__(self) -> str:
+        return f"<supervision {self.ref!r}>"
+
+
+@asynccontextmanager
+async def supervise(
+    strategy: Strategy = "one_for_one",
+    *,
+    name: str | None = None,
+    max_restarts: int = 1,
+    period: float = 5.0,
+    backoff: float = 0.0,
+    max_backoff: float = 30.0,
+    auto_shutdown: AutoShutdown = "never",
+) -> AsyncGenerator[Supervision]:
+    """Open a supervisor for the block: `supervisor.spawn(...)` inside it starts children that are started again.
+
+    The parameters are those of `Supervisor`. Children are permanent unless `supervisor.options(restart=...)` says
+    otherwise. When the block ends they are stopped, the youngest first. When the restart budget is spent the block is
+    cancelled and `RestartsExhausted` raised from it.
+    """
+    supervisor = await options(name=name).spawn(
+        Supervisor,
+        strategy,
+        max_restarts=max_restarts,
+        period=period,
+        backoff=backoff,
+        max_backoff=max_backoff,
+        auto_shutdown=auto_shutdown,
+    )
+    cell = cell_of(supervisor, "supervise()")
+    failures: list[BaseException] = []
+    error: BaseException | None = None
+    try:
+        with anyio.CancelScope() as block:
+
+            def fail(_: Cell, failure: BaseException) -> None:
+                failures.append(failure)
+                block.cancel()
+
+            cell.hears_failure = fail
+            yield Supervision(supervisor)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        await stop_all([cell])
+        if error is None or isinstance(error, Exception):
+            raise_together("several failures under a supervisor", [*failures, *([error] if error else [])])
