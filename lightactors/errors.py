@@ -12,7 +12,8 @@ LightActorsError
 │   └── AskCycle            the asked actor waits, directly or not, for the asker
 ├── ContractError           an actor, agent or algorithm is declared wrongly (a TypeError too)
 ├── SpawnError              the actor failed before it was ready; the cause is chained
-│   └── NameTaken           another kind of actor runs under that name
+│   ├── NameTaken           another kind of actor runs under that name
+│   └── LaunchFailed        there is no process for the actor: the host, a limit or an import forbids it
 ├── StoreError              the store refused a call; nothing was stored (a ValueError too)
 │   ├── NotFound            no such rollout, attempt, worker or resources
 │   ├── InvalidArgument     a value outside what the method takes
@@ -86,6 +87,10 @@ class SpawnError(LightActorsError):
 
 class NameTaken(SpawnError):
     """A running actor of another kind holds the name."""
+
+
+class LaunchFailed(SpawnError):
+    """A process could not be started."""
 
 
 class StoreError(LightActorsError, ValueError):
