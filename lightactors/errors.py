@@ -12,7 +12,9 @@ LightActorsError
 │   └── AskCycle            the asked actor waits, directly or not, for the asker
 ├── ContractError           an actor, agent or algorithm is declared wrongly (a TypeError too)
 ├── SpawnError              the actor failed before it was ready; the cause is chained
-│   └── NameTaken           another kind of actor runs under that name
+│   ├── NameTaken           another kind of actor runs under that name
+│   └── LaunchFailed        there is no process for the actor: the host, a limit or an import forbids it
+├── ProcessDied             the process of an actor ended, and not because it was asked to
 ├── NotAChild               the supervisor has no child of that name (a KeyError too)
 ├── RestartsExhausted       children failed more often than `max_restarts` in `period` allows
 ├── StoreError              the store refused a call; nothing was stored (a ValueError too)
@@ -89,6 +91,22 @@ class SpawnError(LightActorsError):
 
 class NameTaken(SpawnError):
     """A running actor of another kind holds the name."""
+
+
+class LaunchFailed(SpawnError):
+    """A process could not be started."""
+
+
+class ProcessDied(LightActorsError):
+    """The process of an actor ended, and not because it was asked to.
+
+    `exit` says how (its str is in words), `output` is the last of what it printed.
+    """
+
+    def __init__(self, text: str, exit: object = None, output: str = "") -> None:
+        super().__init__(text)
+        self.exit = exit
+        self.output = output
 
 
 class NotAChild(LightActorsError, KeyError):
