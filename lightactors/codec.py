@@ -1,4 +1,4 @@
-"""Values in and out: the arguments, replies and errors of an actor's handlers as msgpack, and back by their annotations.
+"""Values in and out: the arguments and replies of handlers as msgpack, and back by their annotations.
 
 The signature decides what arrives. A parameter or reply that is annotated arrives as that type: dataclasses,
 `msgspec.Struct`s, enums, dates, sets, tuples and so on. One without an annotation, or annotated `Any` or
@@ -31,7 +31,7 @@ MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _REF = 1
 """The msgpack extension that stands for a ref."""
 
-_PLAIN = (str, int, float, bytes, dict, list, tuple, set)
+_PLAIN: tuple[Any, ...] = (str, int, float, bytes, dict, list, tuple, set)
 """What a subclass of is sent as that very type: `numpy.float64`, `str` with a mark, a `defaultdict`."""
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -69,9 +69,11 @@ class Codec:
         try:
             return Decoder(_wire_hint(hint), dec_hook=self._restore, ext_hook=self._arrive)
         except TypeError as error:
-            raise ContractError(f"{where} is annotated {_name(hint)}, which can't be told by its bytes: {error}") from None
+            raise ContractError(
+                f"{where} is annotated {_name(hint)}, which can't be told by its bytes: {error}"
+            ) from None
 
-    def _stand_in(self, value: object) -> object:
+    def _stand_in(self, value: Any) -> object:
         wire = self._refs.leave(value)
         if wire is not None:
             return Ext(_REF, wire)
@@ -154,7 +156,9 @@ class MethodCodec:
             if isinstance(raw, dict):
                 return self._by_name(raw)
             if not self._needed <= len(raw) <= len(self._positional):
-                raise WrongCall(f"{self.method} came with {len(raw)} arguments; is the other end's class another version?")
+                raise WrongCall(
+                    f"{self.method} came with {len(raw)} arguments; is the other end's class another version?"
+                )
             return self._decoder_of(len(raw)).decode(body), _NO_KEYWORDS
         except MALFORMED as error:
             raise WrongCall(f"{self.method}: {error}") from None
@@ -247,7 +251,9 @@ class MessageCodec:
             tag, raw = self._envelope.decode(body)
             cls = self._class_by_name.get(tag)
             if cls is None and self._class_by_name:
-                raise WrongMessage(f"{self.name} takes {' | '.join(self._class_by_name)}, got a {tag or 'nameless one'}")
+                raise WrongMessage(
+                    f"{self.name} takes {' | '.join(self._class_by_name)}, got a {tag or 'nameless one'}"
+                )
             return self._decoder(Any if cls is None else cls).decode(raw)
         except MALFORMED as error:
             raise WrongMessage(f"{self.name}: {error}") from None
@@ -389,4 +395,3 @@ def _array_in(numpy: Any, value: Any) -> object:
         return numpy.frombuffer(data, dtype).reshape(shape)
     except (TypeError, ValueError) as error:
         raise ValueError(f"no array: {error}") from None
-

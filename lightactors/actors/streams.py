@@ -10,7 +10,7 @@ import inspect
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio.lowlevel
 
@@ -28,6 +28,16 @@ AHEAD = 16
 
 END = object()
 """What a consumer gets after the last item."""
+
+
+class Outlet(Protocol):
+    """Where a production's items go; one at the other end of a link looks the same."""
+
+    loop: Loop
+
+    def push(self, item: object) -> None:
+        """Take an item, `END` or a `Failure`; on `loop`."""
+        ...
 
 
 class _Outlet:
@@ -64,7 +74,7 @@ class Production:
         self._credit = AHEAD
         self._stepping = False  # a turn is queued or under way
         self._closed = False
-        self.outlet: _Outlet
+        self.outlet: Outlet
         self.abandoned = False
         self.give_up: Callable[[], object] | None = None
 

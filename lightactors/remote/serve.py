@@ -185,7 +185,9 @@ class Port:
         else:
             self.mailbox.deliver((message, ask))
 
-    def production(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Production | FarProduction:
+    def production(
+        self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Production | FarProduction:
         if isinstance(self.cell, StandIn):
             return self.cell.production(codec.method, args, kwargs)
         return Production(self.cell, codec.method, (args, kwargs))

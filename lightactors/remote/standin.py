@@ -22,9 +22,9 @@ from lightactors.actors.mailbox import Ask, Envelope, Failure
 from lightactors.actors.owner import State
 from lightactors.actors.ref import ActorRef, Ref
 from lightactors.actors.ref import reply_of as wait_for
-from lightactors.actors.streams import AHEAD, END, Stream
+from lightactors.actors.streams import END, Stream
 from lightactors.actors.terminated import Reason, Terminated
-from lightactors.codec import MessageCodec, MethodCodec
+from lightactors.codec import MethodCodec
 from lightactors.contract import Behaviour, Contract, Kind, Message, Method
 from lightactors.errors import ActorStopped, LightActorsError, LinkError, MailboxFull, WrongMessage
 from lightactors.remote import failures, frames
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lightactors.actors.owner import Owner
     from lightactors.remote.link import Link
     from lightactors.remote.node import Node
-    from lightactors.remote.serve import WireAsk, WireStream
+    from lightactors.remote.serve import WireAsk
 
 ROOT = 0
 """The target that a link was opened for: the actor in a process of its own."""
@@ -336,7 +336,9 @@ class StandIn(Cell):
     def relay(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None) -> None:
         """Send on what has come over another link; raise `ActorNotRunning` and `CannotTravel`."""
         codec = self.refs.method(method)
-        call = Call(method.name, self.encoded(codec, args, kwargs), codec.decode_reply, partial(method.call, args, kwargs))
+        call = Call(
+            method.name, self.encoded(codec, args, kwargs), codec.decode_reply, partial(method.call, args, kwargs)
+        )
         self.mailbox.deliver((call, (), {}, ask))
 
     def relay_message(self, message: Any, ask: WireAsk | None) -> None:
@@ -511,7 +513,8 @@ class Adopted(StandIn):
             self.link.stop(self._target, grace)
 
     def has_ended(self, reason: str, error: Raw | None) -> None:
-        self._end_with(Reason.__members__.get(reason, Reason.FAILED), error and failures.decode(error, self.known))
+        cause = None if error is None else failures.decode(error, self.known)
+        self._end_with(Reason.__members__.get(reason, Reason.FAILED), cause)
 
     def link_lost(self, error: Exception) -> None:
         self._end_with(Reason.FAILED, error)
@@ -527,5 +530,3 @@ class Adopted(StandIn):
         self.go_on()
         self.mailbox.nudge()
         self.announce(reason)
-
-

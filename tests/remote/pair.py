@@ -10,6 +10,7 @@ from typing import Any
 
 import lightactors as la
 from lightactors.actors.mailbox import Ask
+from lightactors.actors.ref import cell_of
 from lightactors.contract import Behaviour, contract_of
 from lightactors.errors import LinkLost
 from lightactors.remote import Link, Listener, Node, StandIn
@@ -81,3 +82,10 @@ async def open_pair(**options: Any) -> AsyncGenerator[Pair]:
         finally:
             pair.link.goodbye()
             pair.far_link.goodbye()
+
+
+def standin_of(ref: object) -> StandIn:
+    """Return the stand-in behind a ref."""
+    cell = cell_of(ref, "a test")
+    assert isinstance(cell, StandIn)
+    return cell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import lightactors as la
 from lightactors.errors import ActorNotRunning, CannotTravel, LinkLost, MailboxFull, UnknownHandler, WrongCall
 from tests.actors.cast import Later, settle
-from tests.remote.pair import open_pair
+from tests.remote.pair import open_pair, standin_of
 
 
 class Oops(Exception):
@@ -116,9 +117,11 @@ async def test_error_arrives_as_itself_with_the_remote_traceback() -> None:
 async def test_what_cannot_travel_raises_at_the_sender() -> None:
     async with open_pair() as pair:
         desk = await pair.reach(Desk, await la.spawn(Desk))
-        with pytest.raises(CannotTravel, match=r"Desk.take\(\): argument 'value' can't travel: no bytes stand for type object"):
+        with pytest.raises(
+            CannotTravel, match=r"Desk.take\(\): argument 'value' can't travel: no bytes stand for type object"
+        ):
             await desk.take(object())
-        with pytest.raises(CannotTravel, match="reply of Desk.bring_what_cannot_travel"):
+        with pytest.raises(CannotTravel, match=r"reply of Desk\.bring_what_cannot_travel"):
             await desk.bring_what_cannot_travel()
 
 
@@ -139,6 +142,7 @@ async def test_who_gives_up_cancels_the_handler_there(method: str) -> None:
         desk = await pair.reach(Desk, await la.spawn(Desk))
         with anyio.move_on_after(1):
             await getattr(desk, method)()
+        await desk.add(1)  # comes after the cancel
         await settle()
         assert await desk.read() == ["cancelled"]
 
@@ -178,21 +182,22 @@ async def test_lost_link_fails_what_is_unanswered_and_keeps_what_is_not_sent() -
         await pair.open()
         again = await la.spawn(Desk)
         pair.there.export_root(pair.far_link, again)
-        desk._cell.attach(pair.link)
+        standin_of(desk).attach(pair.link)
         assert await later.done() == 2
 
 
 async def test_outbox_is_bounded_while_there_is_no_link() -> None:
     async with open_pair() as pair:
         cell = pair.stand_in(Desk, mailbox=2)
-        cell.ref.note.tell_nowait("1")
-        cell.ref.note.tell_nowait("2")
+        desk: Any = cell.ref
+        desk.note.tell_nowait("1")
+        desk.note.tell_nowait("2")
         with pytest.raises(MailboxFull):
-            cell.ref.note.tell_nowait("3")
+            desk.note.tell_nowait("3")
         near = await la.spawn(Desk)
         pair.there.export_root(pair.far_link, near)
         cell.attach(pair.link)
-        await cell.ref.note("3")
+        await desk.note("3")
         assert await near.read() == ["1", "2", "3"]
 
 
