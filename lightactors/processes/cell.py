@@ -1,0 +1,270 @@
+"""The cell of an actor in a process of its own: it launches the process, speaks to it over a link, and sees it end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from signal import Signals
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import anyio
+
+from lightactors.actors.flag import Flag
+from lightactors.actors.owner import State, Statistics
+from lightactors.actors.terminated import Reason
+from lightactors.errors import ActorStopped, LaunchFailed, ProcessDied, SpawnError
+from lightactors.processes import host
+from lightactors.processes.exits import Exit
+from lightactors.processes.handover import HandOver, pack
+from lightactors.processes.limits import Limits
+from lightactors.processes.output import Output
+from lightactors.remote.link import Link, Listener
+from lightactors.remote.standin import ROOT, StandIn
+from lightactors.supervision.ladder import Rung
+
+if TYPE_CHECKING:
+    from msgspec import Raw
+
+    from lightactors.actors.mailbox import Ask
+    from lightactors.actors.owner import Owner
+    from lightactors.errors import LinkLost
+    from lightactors.processes.host import Process
+    from lightactors.remote.node import Node
+    from lightactors.supervision.spec import ChildSpec
+
+logger = logging.getLogger("lightactors")
+
+_SHOWN = 10
+"""Lines of its last output that the error of a process shows."""
+
+
+class ProcessCell(StandIn):
+    """Private: users hold a ref. Its mailbox is the outbox, kept over a restart of the process."""
+
+    __slots__ = ("_exit", "_gone", "_output", "_payload", "_process", "_said_goodbye", "_started", "_verdict")
+
+    RUNGS: ClassVar = {Rung.INTERRUPT: "interrupt", Rung.TERMINATE: "terminate", Rung.KILL: "kill"}
+
+    def __init__(self, name: str, owner: Owner, spec: ChildSpec, node: Node) -> None:
+        super().__init__(name, owner, node.loop, spec.options, node)
+        self._on_start = self._launch
+        self._on_stop = self._see_it_end  # never called as such: `_run_on_stop` below waits without a bound of its own
+        self._payload = pack(
+            HandOver(spec.kind, spec.args, spec.kwargs, name, owner.path, spec.options.mailbox, self.ladder),
+            self.path,
+            node.persistent_id,
+        )
+
+    def _be_new(self) -> None:
+        super()._be_new()
+        self._process: Process | None = None
+        self._output: Output | None = None
+        self._exit: Exit | None = None
+        self._gone = Flag()  # raised when the process, and all that descended from it, has ended
+        self._started: Flag = Flag()  # raised when it is ready, or has failed
+        self._verdict: tuple[Reason, Exception | None] | None = None  # how the actor ended, in its own words
+        self._said_goodbye = False
+
+    def origin(self) -> Any:
+        return self.behaviour.function if hasattr(self, "behaviour") else self.contract.actor
+
+    # Starting
+
+    def begin(self, started: Ask) -> None:
+        self._turn = started
+        self._start_task()
+
+    async def _launch(self) -> None:
+        """Launch the process, hand over what it is to be, and wait until it is ready."""
+        process = self._process = host.launch(self.path, self.options.limits or Limits())
+        self._output = Output(self.name, self.system, process.stdout, process.stderr)
+        process.when_exited(partial(self._order, self._has_exited))
+        pid = await self._pid_of(process)
+        logger.debug("actor %s lives in process %s", self.path, pid)
+        process.link.send(self.loop.backend.encode().ljust(host.PREAMBLE))
+        link = await self.node.open(process.link, _Voice(self), label=self.path)
+        link.hand_over(self._payload)
+        await self._started.wait()
+        if self._verdict is not None:
+            raise self._verdict[1] or SpawnError(f"{self.kind} {self.path} ended while it started")
+        self.attach(link, ROOT)
+
+    async def _pid_of(self, process: Process) -> int:
+        told = Flag()
+        answers: list[int | LaunchFailed] = []
+
+        def tell(answer: int | LaunchFailed) -> None:
+            answers.append(answer)
+            told.set()
+
+        process.when_launched(tell)
+        with anyio.CancelScope(shield=True):  # milliseconds; the guardian always answers
+            await told.wait()
+        if isinstance(answers[0], LaunchFailed):
+            self._has_exited(Exit())
+            raise answers[0]
+        return answers[0]
+
+    def _order(self, function: Callable[..., object], *args: Any) -> None:
+        self.loop.post(function, *args)
+
+    def failed_to_start(self, error: Exception) -> SpawnError:
+        if isinstance(error, (SpawnError, LaunchFailed)):
+            return error if isinstance(error, SpawnError) else SpawnError(str(error))
+        if isinstance(error, ProcessDied):
+            return SpawnError(f"{self.kind} {self.path} died before it was ready: {error}")
+        if isinstance(error, TimeoutError):
+            return SpawnError(f"{self.kind} {self.path} in {self._whereabouts()}: {error}")
+        return super().failed_to_start(error)
+
+    # What the link tells
+
+    def ready(self) -> None:
+        self._started.set()
+
+    def failed(self, body: Raw) -> None:
+        """Hear that what was handed over could not start."""
+        self._verdict = Reason.FAILED, self.node.failure(body, self.known)
+        self._started.set()
+
+    def has_ended(self, reason: str, error: Raw | None) -> None:
+        """Hear how the actor has ended; its process follows it."""
+        failure = None if error is None else self.node.failure(error, self.known)
+        self._verdict = Reason.__members__.get(reason, Reason.FAILED), failure
+        self.link_lost(ActorStopped(f"{self.kind} {self.path} has ended"))
+
+    def said_goodbye(self) -> None:
+        self._said_goodbye = True
+
+    def link_lost(self, error: Exception) -> None:
+        """Hear that nothing more can be sent; what is unanswered waits for the word of how the process ended."""
+        if self.state < State.LEAVING:
+            self._leave_now()
+
+    def _leave_now(self) -> None:
+        self._suspended = True  # the pump stops; what is queued stays, for another incarnation or to be refused
+        self.go_on()
+        self.mailbox.nudge()
+        self._started.set()
+        self._cut()
+
+    def _has_exited(self, exit: Exit) -> None:
+        self._exit = exit
+        if self._output is not None:
+            self._output.finish()
+        self._gone.set()
+        self._leave_now()
+
+    # Ending
+
+    def suspend(self) -> None:
+        super().suspend()
+        self.go_on()
+
+    def takes(self, rung: Rung) -> bool:
+        return not self._gone.is_set()
+
+    def leaves(self) -> bool:
+        return False
+
+    def interrupt(self) -> None:
+        """Send SIGINT, and give up what has not been sent yet."""
+        super().interrupt()
+        self._signal(Signals.SIGINT)
+
+    def terminate(self) -> None:
+        self._signal(Signals.SIGTERM)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+    def _signal(self, number: Signals) -> None:
+        if self._process is not None and self._process.pid is not None:
+            self._process.signal(number)
+
+    def why_it_stays(self) -> str:
+        return f"in {self._whereabouts()} could not be killed, and is left behind"
+
+    async def _run_on_stop(self) -> None:
+        await self._see_it_end()
+
+    async def _see_it_end(self) -> None:
+        """Ask the process to end, and wait until it has; take the way up to a kill if nobody else climbs."""
+        if self._process is not None and not self._gone.is_set():
+            if self._asked or (self._suspended and self._resting):
+                self._ask_it_to_stop()
+            elif self._said_goodbye or self._verdict is not None:
+                with anyio.move_on_after(self.ladder.drain):
+                    await self._gone.wait()
+                self.kill()
+            else:
+                self.kill()
+            await self._gone.wait()
+        self._conclude()
+
+    def _ask_it_to_stop(self) -> None:
+        if self.link is not None:
+            self.link.stop(ROOT, self.ladder.drain)
+        else:
+            self.kill()  # it has not begun
+
+    def _conclude(self) -> None:
+        """Draw the conclusion from how the process ended."""
+        died = self._how_it_died()
+        if died is not None and not self._asked and self.error is None:
+            self.error = died
+            self.last_error = died
+            if not self._is_kept() and self._opened:
+                self.owner.order(self.hears_failure or self.owner.child_failed, self, died)
+        stopped = self._stopped("stopped before it replied")
+        stopped.__cause__ = died
+        self.detach(stopped)
+
+    def _how_it_died(self) -> Exception | None:
+        """Return the actor's own error, or that of its process; None: it has ended as it should."""
+        if self._verdict is not None and self._verdict[0] is Reason.FAILED:
+            return self._verdict[1]
+        if self._exit is None or (self._exit.code == 0 and (self._verdict is not None or self._was_told_to_end())):
+            return None
+        output = self._output.tail(_SHOWN) if self._output else ""
+        text = f"{self._whereabouts()} {self._exit}"
+        return ProcessDied(f"{text}; its last output:\n{output}" if output else text, self._exit, output)
+
+    def _was_told_to_end(self) -> bool:
+        return self._asked or self._suspended
+
+    def _whereabouts(self) -> str:
+        pid = self._process.pid if self._process else None
+        return f"process {pid} of {self.path}" if pid else f"the process of {self.path}"
+
+    def _reason(self) -> Reason:
+        if self.error is None and self._verdict is not None and not self._asked:
+            return self._verdict[0]
+        return super()._reason()
+
+    # Looking
+
+    def statistics(self) -> Statistics:
+        return super().statistics()
+
+
+class _Voice(Listener):
+    """What the link of a process tells its cell."""
+
+    def __init__(self, cell: ProcessCell) -> None:
+        self._cell = cell
+
+    def ready(self, link: Link) -> None:
+        self._cell.ready()
+
+    def failed(self, link: Link, error: Raw) -> None:
+        self._cell.failed(error)
+
+    def goodbye(self, link: Link) -> None:
+        self._cell.said_goodbye()
+
+    def lost(self, link: Link, error: LinkLost) -> None:
+        self._cell.node.forget(link)
+        self._cell.link_lost(error)
