@@ -16,7 +16,7 @@ from lightactors.actors.terminated import Reason
 from lightactors.errors import ActorStopped, LaunchFailed, ProcessDied, SpawnError
 from lightactors.processes import host
 from lightactors.processes.exits import Exit
-from lightactors.processes.handover import HandOver, pack
+from lightactors.processes.handover import HandOver, pack, preamble
 from lightactors.processes.limits import Limits
 from lightactors.processes.output import Output
 from lightactors.remote.link import Link, Listener
@@ -42,14 +42,25 @@ _SHOWN = 10
 class ProcessCell(StandIn):
     """Private: users hold a ref. Its mailbox is the outbox, kept over a restart of the process."""
 
-    __slots__ = ("_exit", "_gone", "_output", "_payload", "_process", "_said_goodbye", "_started", "_verdict")
+    __slots__ = (
+        "_exit",
+        "_gone",
+        "_line",
+        "_output",
+        "_over",
+        "_payload",
+        "_process",
+        "_said_goodbye",
+        "_started",
+        "_verdict",
+    )
 
     RUNGS: ClassVar = {Rung.INTERRUPT: "interrupt", Rung.TERMINATE: "terminate", Rung.KILL: "kill"}
 
     def __init__(self, name: str, owner: Owner, spec: ChildSpec, node: Node) -> None:
         super().__init__(name, owner, node.loop, spec.options, node)
         self._on_start = self._launch
-        self._on_stop = self._see_it_end  # never called as such: `_run_on_stop` below waits without a bound of its own
+        self._on_stop = self._see_it_end
         self._payload = pack(
             HandOver(spec.kind, spec.args, spec.kwargs, name, owner.path, spec.options.mailbox, self.ladder),
             self.path,
@@ -65,6 +76,8 @@ class ProcessCell(StandIn):
         self._started: Flag = Flag()  # raised when it is ready, or has failed
         self._verdict: tuple[Reason, Exception | None] | None = None  # how the actor ended, in its own words
         self._said_goodbye = False
+        self._line: Link | None = None  # the link, from before the actor at its other end is ready
+        self._over = False  # nothing can be sent any more: the actor, its process or the link has ended
 
     def origin(self) -> Any:
         return self.behaviour.function if hasattr(self, "behaviour") else self.contract.actor
@@ -82,12 +95,13 @@ class ProcessCell(StandIn):
         process.when_exited(partial(self._order, self._has_exited))
         pid = await self._pid_of(process)
         logger.debug("actor %s lives in process %s", self.path, pid)
-        process.link.send(self.loop.backend.encode().ljust(host.PREAMBLE))
-        link = await self.node.open(process.link, _Voice(self), label=self.path)
+        process.link.send(preamble(self.loop.backend))
+        link = self._line = await self.node.open(process.link, _Voice(self), label=self.path)
         link.hand_over(self._payload)
         await self._started.wait()
-        if self._verdict is not None:
-            raise self._verdict[1] or SpawnError(f"{self.kind} {self.path} ended while it started")
+        if self._over:
+            await self._see_it_end()
+            raise self._how_it_died() or SpawnError(f"{self.kind} {self.path} ended while it started")
         self.attach(link, ROOT)
 
     async def _pid_of(self, process: Process) -> int:
@@ -123,10 +137,10 @@ class ProcessCell(StandIn):
     def ready(self) -> None:
         self._started.set()
 
-    def failed(self, body: Raw) -> None:
+    def start_failed(self, body: Raw) -> None:
         """Hear that what was handed over could not start."""
         self._verdict = Reason.FAILED, self.node.failure(body, self.known)
-        self._started.set()
+        self.link_lost(ActorStopped(f"{self.kind} {self.path} did not start"))
 
     def has_ended(self, reason: str, error: Raw | None) -> None:
         """Hear how the actor has ended; its process follows it."""
@@ -139,22 +153,21 @@ class ProcessCell(StandIn):
 
     def link_lost(self, error: Exception) -> None:
         """Hear that nothing more can be sent; what is unanswered waits for the word of how the process ended."""
-        if self.state < State.LEAVING:
-            self._leave_now()
-
-    def _leave_now(self) -> None:
-        self._suspended = True  # the pump stops; what is queued stays, for another incarnation or to be refused
-        self.go_on()
-        self.mailbox.nudge()
+        self._over = True
         self._started.set()
-        self._cut()
+        if self.state < State.LEAVING:
+            self.go_on()
+            self.mailbox.nudge()
+
+    def _must_leave(self) -> bool:
+        return self._over or super()._must_leave()
 
     def _has_exited(self, exit: Exit) -> None:
         self._exit = exit
         if self._output is not None:
             self._output.finish()
         self._gone.set()
-        self._leave_now()
+        self.link_lost(ProcessDied(f"{self._whereabouts()} {exit}", exit))
 
     # Ending
 
@@ -189,37 +202,35 @@ class ProcessCell(StandIn):
 
     async def _run_on_stop(self) -> None:
         await self._see_it_end()
-
-    async def _see_it_end(self) -> None:
-        """Ask the process to end, and wait until it has; take the way up to a kill if nobody else climbs."""
-        if self._process is not None and not self._gone.is_set():
-            if self._asked or (self._suspended and self._resting):
-                self._ask_it_to_stop()
-            elif self._said_goodbye or self._verdict is not None:
-                with anyio.move_on_after(self.ladder.drain):
-                    await self._gone.wait()
-                self.kill()
-            else:
-                self.kill()
-            await self._gone.wait()
         self._conclude()
 
-    def _ask_it_to_stop(self) -> None:
-        if self.link is not None:
-            self.link.stop(ROOT, self.ladder.drain)
+    async def _see_it_end(self) -> None:
+        """Ask the process to end, and wait until it has; push it ourselves where nobody climbs the ladder for us."""
+        if self._process is None or self._gone.is_set():
+            return
+        if self._was_told_to_end():
+            self._ask_it_to_stop()
         else:
-            self.kill()  # it has not begun
+            if self._said_goodbye or self._verdict is not None:
+                with anyio.move_on_after(self.ladder.drain):
+                    await self._gone.wait()
+            self.kill()
+        await self._gone.wait()
+
+    def _ask_it_to_stop(self) -> None:
+        if self._line is not None:
+            self._line.stop(ROOT, self.ladder.drain)
+        else:
+            self.kill()  # there is nobody in it yet
 
     def _conclude(self) -> None:
         """Draw the conclusion from how the process ended."""
         died = self._how_it_died()
-        if died is not None and not self._asked and self.error is None:
-            self.error = died
+        if died is not None and not self._asked:
             self.last_error = died
-            if not self._is_kept() and self._opened:
-                self.owner.order(self.hears_failure or self.owner.child_failed, self, died)
+            self.fail(died)
         stopped = self._stopped("stopped before it replied")
-        stopped.__cause__ = died
+        stopped.__cause__ = stopped.__cause__ or died
         self.detach(stopped)
 
     def _how_it_died(self) -> Exception | None:
@@ -260,7 +271,7 @@ class _Voice(Listener):
         self._cell.ready()
 
     def failed(self, link: Link, error: Raw) -> None:
-        self._cell.failed(error)
+        self._cell.start_failed(error)
 
     def goodbye(self, link: Link) -> None:
         self._cell.said_goodbye()

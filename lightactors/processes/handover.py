@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import io
 import pickle
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,19 @@ from lightactors.supervision.ladder import Ladder
 from lightactors.supervision.spec import ChildSpec
 
 _MAIN = b"__main__"
+
+_PREAMBLE = 8
+"""Bytes that come before anything else, for the child has to know which loop to run before it can read on it."""
+
+
+def preamble(backend: str) -> bytes:
+    """Return what is sent first: the name of the loop to run."""
+    return backend.encode().ljust(_PREAMBLE)
+
+
+def read_preamble(sock: socket.socket) -> str:
+    """Return the name of the loop to run; empty: the parent is gone."""
+    return sock.recv(_PREAMBLE, socket.MSG_WAITALL).decode().strip()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, TextIO
@@ -61,12 +62,13 @@ class _Pipe:
                 await anyio.wait_readable(self._descriptor)
             except anyio.ClosedResourceError:
                 return
-            if self._descriptor is not None and not self._take():
+            if not self._take():
                 return
 
     def _take(self) -> bool:
         """Show what has come; False when nothing more can."""
-        assert self._descriptor is not None
+        if self._descriptor is None:
+            return False
         try:
             data = os.read(self._descriptor, _READ)
         except BlockingIOError:
@@ -86,25 +88,15 @@ class _Pipe:
         self._output.show(line.decode(errors="backslashreplace").rstrip("\r"), self.stream)
 
     def finish(self) -> None:
-        while self._descriptor is not None:
-            before = self._descriptor
-            with contextlib.suppress(OSError):
-                if self._has_more() and self._take():
-                    continue
-            if self._descriptor is before:
-                self._close()
-
-    def _has_more(self) -> bool:
-        import select
-
-        assert self._descriptor is not None
-        return bool(select.select([self._descriptor], [], [], 0)[0])
+        """Take what is left and close."""
+        while self._descriptor is not None and select.select([self._descriptor], [], [], 0)[0]:
+            self._take()
+        self._close()
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
-        if self._rest:
-            self._show(self._rest)
-            self._rest = b""
         if descriptor is not None:
+            if self._rest:
+                self._show(self._rest)
             anyio.notify_closing(descriptor)
             os.close(descriptor)

@@ -10,6 +10,7 @@ import typing
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec.msgpack import Decoder, Encoder
@@ -143,6 +144,17 @@ class Node:
     def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Start a task of the node's own."""
         self.loop.start(function, name, self.system.context.copy())
+
+
+_nodes: WeakKeyDictionary[System, Node] = WeakKeyDictionary()
+
+
+def node_of(system: System) -> Node:
+    """Return the system's node, made on first use; on the system's loop."""
+    node = _nodes.get(system)
+    if node is None:
+        node = _nodes[system] = Node(system)
+    return node
 
 
 class _Abroad(Owner):

@@ -162,7 +162,8 @@ class Port:
         cell.handled += 1
         try:
             return codec.method.function(cell.actor, *args, **kwargs)
-        except Exception as error:
+        except BaseException as raised:
+            error = loop.failure(raised)
             cell.note_failure(error)
             return Failure(error)
         finally:

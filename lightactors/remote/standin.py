@@ -303,7 +303,7 @@ class StandIn(Cell):
         """Pump: send what is queued, as far as there is a link and credit."""
         mailbox = self.mailbox
         queue = mailbox.open_queue()
-        while self.error is None and not self._suspended:
+        while not self._must_leave():
             while queue and self.can_send():
                 self._send(queue.popleft())
             mailbox.make_room()
