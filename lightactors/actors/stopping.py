@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from lightactors.actors import loops
 from lightactors.actors.flag import Flag
 from lightactors.actors.owner import State
 
@@ -52,7 +53,7 @@ async def _climb(cell: Cell, drain: float, interrupt: float) -> Rung:
     rung = Rung.DRAIN
     with anyio.CancelScope(shield=True):
         cell.order(cell.close)
-        if not await _before(drain, ended) and cell.state < State.LEAVING:
+        if not await _drains(cell, drain, ended) and cell.state < State.LEAVING:
             rung = Rung.INTERRUPT
             logger.warning("actor %s did not finish in time and is cancelled", cell.path)
             cell.order(cell.interrupt)
@@ -65,6 +66,15 @@ async def _climb(cell: Cell, drain: float, interrupt: float) -> Rung:
             # Its own word that it has left may still be on the way to this loop; the name is to be free now.
             cell.owner.order(cell.leave_the_tree)
     return rung
+
+
+async def _drains(cell: Cell, deadline: float, ended: Flag) -> bool:
+    """Wait for the end, as long as nobody is in a hurry."""
+    over = Flag()
+    cell.when_ended(over.set)
+    with cell.system.hurry.waking(over.set, loops.current()):
+        await _before(deadline, over)
+    return ended.is_set()
 
 
 async def _leaves(cell: Cell, ended: Flag, deadline: float) -> bool:
