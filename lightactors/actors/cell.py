@@ -97,7 +97,9 @@ class Cell(Owner):
         self.children = {}
         self.keeper: Keeper | None = None  # who starts this actor's children again
         self.kept_by: Keeper | None = None  # who starts this actor again
-        self.remake: Callable[[], None] | None = None  # how the next incarnation gets its actor
+        self.remake: Callable[[], None] | None = (
+            None  # how another incarnation gets its actor
+        )
         self.hears_failure: Callable[[Cell, BaseException], object] | None = None  # None: its owner does
         self.incarnation = 1
         self.handled = 0
@@ -599,7 +601,8 @@ class Cell(Owner):
         with anyio.move_on_after(grace) as scope:
             try:
                 await _maybe_wait(self._on_stop())
-            except Exception as error:
+            except BaseException as raised:
+                error = self.loop.failure(raised)
                 error.add_note(f"raised by on_stop of actor {self.path}")
                 self.last_error = error
                 self.fail(error)
@@ -652,8 +655,8 @@ class Cell(Owner):
         self._be_new()
         self.mailbox.reopen()
         try:
-            assert self.remake is not None
-            self.remake()
+            if self.remake is not None:
+                self.remake()
         except Exception as error:
             self.fail(error)
             started.fail(error)

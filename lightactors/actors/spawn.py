@@ -207,7 +207,6 @@ def make_cell(owner: Owner, name: str, spec: ChildSpec, loop: loops.Loop) -> Cel
         behaviour = BehaviourCell(name, owner, loop, spec.options)
         behaviour.run(spec.kind, spec.args, dict(spec.kwargs))
         behaviour.ref = Ref[Any](behaviour)
-        behaviour.remake = _nothing
         return behaviour
     cell = Cell(name, owner, loop, spec.options)
     _embody(cell, spec)
@@ -215,10 +214,6 @@ def make_cell(owner: Owner, name: str, spec: ChildSpec, loop: loops.Loop) -> Cel
     if owner.keeper is not None and owner.keeper.takes(spec.options):
         cell.remake = partial(_embody, cell, spec)
     return cell
-
-
-def _nothing() -> None:
-    """A behaviour is called again, with its old arguments: there is nothing to make."""
 
 
 def _embody(cell: Cell, spec: ChildSpec) -> None:

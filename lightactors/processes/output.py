@@ -50,53 +50,52 @@ class Output:
 
 
 class _Pipe:
+    """The reading end of one stream, which its task closes."""
+
     def __init__(self, output: Output, descriptor: int, stream: str) -> None:
         self.stream = stream
         self._output = output
-        self._descriptor: int | None = descriptor
+        self._descriptor = descriptor
         self._rest = b""
+        self._is_open = True
+        self._scope = anyio.CancelScope()
 
     async def run(self) -> None:
-        while self._descriptor is not None:
-            try:
-                await anyio.wait_readable(self._descriptor)
-            except anyio.ClosedResourceError:
-                return
-            if not self._take():
-                return
+        """Show what comes, until nothing more can."""
+        try:
+            with self._scope:
+                while self._is_open:
+                    await anyio.wait_readable(self._descriptor)
+                    self._take()
+        finally:
+            os.close(self._descriptor)
 
-    def _take(self) -> bool:
-        """Show what has come; False when nothing more can."""
-        if self._descriptor is None:
-            return False
+    def _take(self) -> None:
         try:
             data = os.read(self._descriptor, _READ)
         except BlockingIOError:
-            return True
+            return
         if not data:
-            self._close()
-            return False
+            self._is_open = False
+            return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._show(line)
         if len(self._rest) > _READ:  # a line without end would be kept for ever
+            self._flush()
+
+    def finish(self) -> None:
+        """Take what is left, and have the task close."""
+        while self._is_open and select.select([self._descriptor], [], [], 0)[0]:
+            self._take()
+        self._is_open = False
+        self._flush()
+        self._scope.cancel()
+
+    def _flush(self) -> None:
+        if self._rest:
             self._show(self._rest)
             self._rest = b""
-        return True
 
     def _show(self, line: bytes) -> None:
         self._output.show(line.decode(errors="backslashreplace").rstrip("\r"), self.stream)
-
-    def finish(self) -> None:
-        """Take what is left and close."""
-        while self._descriptor is not None and select.select([self._descriptor], [], [], 0)[0]:
-            self._take()
-        self._close()
-
-    def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            if self._rest:
-                self._show(self._rest)
-            anyio.notify_closing(descriptor)
-            os.close(descriptor)
