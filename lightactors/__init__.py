@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from lightactors.actors import ChildSpec as ChildSpec
 from lightactors.actors import DeadLetter as DeadLetter
+from lightactors.actors import Death as Death
+from lightactors.actors import Explanation as Explanation
 from lightactors.actors import Ladder as Ladder
 from lightactors.actors import Options as Options
+from lightactors.actors import ProcessFigures as ProcessFigures
 from lightactors.actors import Reason as Reason
 from lightactors.actors import Ref as Ref
 from lightactors.actors import Rung as Rung
@@ -31,6 +34,7 @@ from lightactors.actors import statistics as statistics
 from lightactors.actors import stop as stop
 from lightactors.actors import supervise as supervise
 from lightactors.actors import watch as watch
+from lightactors.actors import why as why
 from lightactors.actors.spawn import PLACES
 from lightactors.contract import Eventually as Eventually
 from lightactors.contract import Mailbox as Mailbox

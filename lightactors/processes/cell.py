@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from signal import Signals
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
+import psutil
 
 from lightactors.actors.flag import Flag
-from lightactors.actors.owner import State, Statistics
+from lightactors.actors.owner import ProcessFigures, State
 from lightactors.actors.terminated import Reason
 from lightactors.errors import ActorStopped, LaunchFailed, ProcessDied, SpawnError
 from lightactors.processes import host
@@ -124,8 +126,6 @@ class ProcessCell(StandIn):
         self.loop.post(function, *args)
 
     def failed_to_start(self, error: Exception) -> SpawnError:
-        if isinstance(error, (SpawnError, LaunchFailed)):
-            return error if isinstance(error, SpawnError) else SpawnError(str(error))
         if isinstance(error, ProcessDied):
             return SpawnError(f"{self.kind} {self.path} died before it was ready: {error}")
         if isinstance(error, TimeoutError):
@@ -229,9 +229,15 @@ class ProcessCell(StandIn):
         if died is not None and not self._asked:
             self.last_error = died
             self.fail(died)
+            self._tell_the_story()
         stopped = self._stopped("stopped before it replied")
         stopped.__cause__ = stopped.__cause__ or died
         self.detach(stopped)
+
+    def _tell_the_story(self) -> None:
+        if self.death is not None and self.death.error is self.error:
+            output = tuple(self._output.last)[-_SHOWN:] if self._output else ()
+            self.death = replace(self.death, exit=str(self._exit) if self._exit else None, output=output)
 
     def _how_it_died(self) -> Exception | None:
         """Return the actor's own error, or that of its process; None: it has ended as it should."""
@@ -257,8 +263,23 @@ class ProcessCell(StandIn):
 
     # Looking
 
-    def statistics(self) -> Statistics:
-        return super().statistics()
+    def process_figures(self) -> ProcessFigures | None:
+        process = self._process
+        if process is None or process.pid is None:
+            return None
+        if self._exit is not None:
+            return ProcessFigures(process.pid, process.started, 0.0, 0, str(self._exit))
+        try:
+            cpu, memory = _usage(process.pid)
+        except psutil.Error:  # it ends at this moment
+            cpu, memory = 0.0, 0
+        return ProcessFigures(process.pid, process.started, cpu, memory)
+
+
+def _usage(pid: int) -> tuple[float, int]:
+    of = psutil.Process(pid)
+    times = of.cpu_times()
+    return times.user + times.system, of.memory_info().rss
 
 
 class _Voice(Listener):

@@ -17,6 +17,7 @@ import lightactors as la
 from lightactors.actors.mailbox import Ask
 from lightactors.contract import contract_of
 from lightactors.remote import Link, Listener, Node, StandIn
+from lightactors.supervision.spec import ChildOptions
 from tests.benchmarks.measure import Row, per_second
 
 BODY = "x" * 100
@@ -83,7 +84,7 @@ async def _far(backend: str) -> AsyncGenerator[Any]:
             started = _Started()
             link = await node.open(ours, started, label="benchmark")
             await started.is_ready.wait()
-            cell = StandIn("echo", system, system.loop, "process", 1000, node)
+            cell = StandIn("echo", system, system.loop, ChildOptions(), node)
             cell.stands_for(contract_of(Echo))
             system.enter(cell)
             cell.begin(Ask())

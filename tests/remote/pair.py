@@ -14,6 +14,7 @@ from lightactors.actors.ref import cell_of
 from lightactors.contract import Behaviour, contract_of
 from lightactors.errors import LinkLost
 from lightactors.remote import Link, Listener, Node, StandIn
+from lightactors.supervision.spec import ChildOptions
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Pair:
 
     def stand_in(self, kind: Any, *, name: str = "far", mailbox: float = 1000) -> StandIn:
         """Return a stand-in that is not attached yet."""
-        cell = StandIn(name, self.system, self.system.loop, "process", mailbox, self.here)
+        cell = StandIn(name, self.system, self.system.loop, ChildOptions(mailbox=mailbox), self.here)
         cell.stands_for(kind if isinstance(kind, Behaviour) else contract_of(kind))
         self.system.enter(cell)
         cell.begin(Ask())
