@@ -126,6 +126,8 @@ class ProcessCell(StandIn):
         self.loop.post(function, *args)
 
     def failed_to_start(self, error: Exception) -> SpawnError:
+        if isinstance(error, SpawnError):
+            return error if self.path in str(error) else SpawnError(f"{self.path}, in a process: {error}")
         if isinstance(error, ProcessDied):
             return SpawnError(f"{self.kind} {self.path} died before it was ready: {error}")
         if isinstance(error, TimeoutError):
