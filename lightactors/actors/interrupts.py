@@ -77,13 +77,13 @@ class Interrupts:
 
     # What a signal does
 
-    def handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, _: FrameType | None) -> None:
         """Take one more step towards the end. Runs between any two instructions of the main thread."""
         if os.getpid() != self._process:
             self._fall_back(number)  # a fork of this program runs none of our loops
         elif not self._is_under_way():
             self._pressed = 1
-            self._ask(signal.Signals(number), frame)
+            self._ask(signal.Signals(number))
         elif number == signal.SIGINT:
             # Only Ctrl-C hurries: a closing terminal sends SIGHUP twice, and means no more by it than by one.
             self._pressed += 1
@@ -99,7 +99,7 @@ class Interrupts:
             signal.signal(taken, before if before is signal.SIG_DFL else signal.default_int_handler)
         signal.raise_signal(signal.Signals(number))
 
-    def _ask(self, cause: signal.Signals, frame: FrameType | None) -> None:
+    def _ask(self, cause: signal.Signals) -> None:
         self.cause = cause
         self._error = _outcome(cause)
         self._watch_the_end()
@@ -109,7 +109,7 @@ class Interrupts:
         self._told = list(blocks or self._hearers)
         for interrupt in blocks.values():
             interrupt()
-        if not blocks and not self._pass_on(frame) and _main_task(self._before.get(signal.SIGINT)) is None:
+        if not blocks and not self._pass_on() and _main_task(self._before.get(signal.SIGINT)) is None:
             self._fall_back(cause)  # nobody runs this loop who could end it; asyncio's runner is ending it already
 
     def _announce(self, cause: signal.Signals) -> None:
@@ -136,14 +136,16 @@ class Interrupts:
         _say("killed by the third Ctrl-C")
         os._exit(128 + signal.SIGINT)
 
-    def _pass_on(self, frame: FrameType | None) -> bool:
+    def _pass_on(self) -> bool:
         """Let the loop cancel the program's own task, as it does without us; False: it can't (any more)."""
         handler = _still_good(self._before.get(signal.SIGINT))
         if not callable(handler) or handler is signal.default_int_handler:
             return False
         if not self._passed_on:
             self._passed_on = True
-            handler(signal.SIGINT, frame)  # once: asyncio's raises from its second call
+            # Once: asyncio's raises from its second call. And without a frame: trio's would raise in the midst of that,
+            # between the call of a coroutine function and the await, say; so it waits for a checkpoint.
+            handler(signal.SIGINT, None)
         return True
 
     # What comes of it
@@ -157,13 +159,13 @@ class Interrupts:
             return  # the user's own way out
         if rest is not None:
             logger.error("raised while system %s was interrupted", system.name, exc_info=rest)
-        if _in_side_task(self._before.get(signal.SIGINT)) and self._pass_on(None):
+        if _in_side_task(self._before.get(signal.SIGINT)) and self._pass_on():
             # asyncio would report a KeyboardInterrupt there as a crash; the program's own task raises it.
             raise anyio.get_cancelled_exc_class()()
         raise self._error from None
 
     def raise_again(self, root: System) -> None:
-        """Send the first signal once more, to its old receiver, if it came when `root` was stopping."""
+        """Send a signal that came when `root` was stopping already once more, to whom it would have gone."""
         if root in self._told and not self._passed_on and not self._hearers:
             assert self.cause is not None
             self._passed_on = True

@@ -348,7 +348,7 @@ def test_error_of_an_interrupted_block_is_logged(start: Start) -> None:
 def test_users_own_handlers_stay(start: Start) -> None:
     program = start("""
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, frame: print("mine", int(number), flush=True))
+            signal.signal(number, lambda number, frame: os.write(1, b"mine %d\\n" % number))
 
         async def main():
             async with la.open_system(grace=0.2):
@@ -432,15 +432,14 @@ def interrupt_at_any_moment(start: Start, seed: int) -> None:
 
 
 def outcome_at_any_moment(program: Program) -> tuple[int, str, str]:
-    """Return the exit status, output and errors; before a system is open, Ctrl-C is Python's, and its traceback."""
+    """Return the exit status, output and errors; before a system is open, Ctrl-C is Python's, and its complaints."""
     try:
         output, errors = program.process.communicate(timeout=20)
     finally:
         program.process.kill()
-    for complaint in set(COMPLAINTS) - {"Traceback"}:
-        assert complaint not in errors, errors
     if "lightactors: stopping" in errors:
-        assert "Traceback" not in errors, errors
+        for complaint in COMPLAINTS:
+            assert complaint not in errors, errors
     return program.process.returncode, output, errors
 
 
@@ -452,5 +451,10 @@ def test_ctrl_c_at_any_moment_ends_the_program_in_order(start: Start, seed: int)
 @pytest.mark.stress
 @pytest.mark.timeout(1200)
 def test_ctrl_c_at_any_of_300_moments_ends_the_program_in_order(start: Start) -> None:
+    failures: list[AssertionError] = []
     for seed in range(300):
-        interrupt_at_any_moment(start, seed)
+        try:
+            interrupt_at_any_moment(start, seed)
+        except AssertionError as error:
+            failures.append(error)
+    assert not failures, f"{len(failures)} of 300 failed; the first: {failures[0]}"
