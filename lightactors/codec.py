@@ -191,7 +191,7 @@ class MethodCodec:
             raise WrongCall(f"{self.method} has no parameter {name!r}; is the other end's class another version?")
         hint = self._hints.get(name, Any)
         if parameter.kind is parameter.VAR_POSITIONAL:
-            hint = list[hint]  # type: ignore[valid-type]
+            hint = list[hint]
         elif parameter.kind is parameter.VAR_KEYWORD:
             hint = dict[str, hint]  # type: ignore[valid-type]
         return self._codec.decoder(hint, f"parameter {name!r} of {self.method}")
@@ -319,7 +319,8 @@ def _wire_hint(hint: Any) -> Any:
     inner = tuple(_wire_hint(argument) for argument in arguments)
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return typing.Union[inner]  # noqa: UP007 (made of a tuple)
-    return hint.copy_with(inner) if hasattr(hint, "copy_with") else typing.get_origin(hint)[inner]
+    origin: Any = typing.get_origin(hint)
+    return hint.copy_with(inner) if hasattr(hint, "copy_with") else origin[inner]
 
 
 def _is_marked(hint: Any) -> bool:

@@ -159,7 +159,7 @@ class Mailbox:
             self.wake()
 
     def when_room(self, tell: Callable[[], object]) -> None:
-        """Have `tell` called, once, when half of the mailbox is free or it is closed; from any thread, perhaps at once."""
+        """Have `tell` called once half of the mailbox is free, or it is closed; perhaps at once. From any thread."""
         with self.lock:
             if not self.closed and len(self.queue) * 2 > self.capacity:
                 if self._senders is _EMPTY:
