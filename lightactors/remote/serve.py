@@ -326,7 +326,7 @@ class ServiceOfNode:
     def watched(self, frame: frames.Watch) -> None:
         cell = self._cell(frame.target)
         if cell is None:
-            self.link.send(frames.Terminated(frame.target, self.node.epitaph(frame.target), None))
+            self.link.send(frames.Terminated(frame.target, self.node.epitaph(frame.target), frames.NONE))
         elif frame.target not in self._watched:
             tell = partial(self.loop.order, self._has_ended, frame.target)
             self._watched[frame.target] = cell, tell
@@ -334,7 +334,7 @@ class ServiceOfNode:
 
     def _has_ended(self, target: int, terminated: Terminated) -> None:
         self._watched.pop(target, None)
-        error = None if terminated.error is None else Raw(failures.encode(terminated.error))
+        error = frames.NONE if terminated.error is None else Raw(failures.encode(terminated.error))
         self.link.send(frames.Terminated(target, terminated.reason.name, error))
 
     def stopped(self, frame: frames.Stop) -> None:

@@ -257,7 +257,7 @@ class StandIn(Cell):
         self._credit = min(WINDOW, self._credit + max(0, messages))
         self.go_on()
 
-    def has_ended(self, reason: str, error: Raw | None) -> None:
+    def has_ended(self, reason: str, error: Raw) -> None:
         """Hear that the target has ended; a stand-in that answers for the end itself need not care."""
 
     def go_on(self) -> None:
@@ -512,8 +512,8 @@ class Adopted(StandIn):
         if self.link is not None:
             self.link.stop(self._target, grace)
 
-    def has_ended(self, reason: str, error: Raw | None) -> None:
-        cause = None if error is None else failures.decode(error, self.known)
+    def has_ended(self, reason: str, error: Raw) -> None:
+        cause = None if bytes(error) == bytes(frames.NONE) else failures.decode(error, self.known)
         self._end_with(Reason.__members__.get(reason, Reason.FAILED), cause)
 
     def link_lost(self, error: Exception) -> None:
