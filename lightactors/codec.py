@@ -165,7 +165,7 @@ class MethodCodec:
 
     def _by_name(self, raw: dict[str, msgspec.Raw]) -> Arguments:
         arguments = {name: self._decoder_of_parameter(name).decode(value) for name, value in raw.items()}
-        bound = inspect.BoundArguments(self.method.signature, arguments)  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(self.method.signature, arguments)
         args, kwargs = bound.args, bound.kwargs
         self.method.check(args, kwargs)
         return args, kwargs
@@ -191,7 +191,7 @@ class MethodCodec:
             raise WrongCall(f"{self.method} has no parameter {name!r}; is the other end's class another version?")
         hint = self._hints.get(name, Any)
         if parameter.kind is parameter.VAR_POSITIONAL:
-            hint = list[hint]
+            hint = list[hint]  # type: ignore[valid-type]
         elif parameter.kind is parameter.VAR_KEYWORD:
             hint = dict[str, hint]  # type: ignore[valid-type]
         return self._codec.decoder(hint, f"parameter {name!r} of {self.method}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import enum
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,19 +139,16 @@ def test_what_cannot_travel_raises_at_the_sender(value: Any, text: str) -> None:
 
 
 def test_arguments_that_do_not_fit_raise() -> None:
-    with pytest.raises(WrongCall, match="Every.typed.* missing"):
+    with pytest.raises(WrongCall, match=r"Every\.typed.* missing"):
         travel("typed", 1)
-    body = codec("plain").encode_call((1, 2), {})
-    with pytest.raises(WrongCall, match="Expected"):
-        codec("array").decode_call(body[:1] + b"\x01")
+    with pytest.raises(WrongCall, match="no array"):
+        codec("array").decode_call(codec("plain").encode_call((1,), {}))
 
 
 @given(st.binary())
 def test_any_bytes_are_arguments_or_a_wrong_call(body: bytes) -> None:
-    try:
+    with suppress(WrongCall):
         codec("many").decode_call(body)
-    except WrongCall:
-        pass
 
 
 def arrived(error: Exception) -> Exception:

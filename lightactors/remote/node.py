@@ -19,12 +19,12 @@ from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
 from lightactors.codec import MALFORMED, Codec, MessageCodec, MethodCodec
 from lightactors.contract import Behaviour, Contract, Method, contract_of, is_actor_class, message_classes
-from lightactors.errors import CannotTravel, UnknownHandler
+from lightactors.errors import CannotTravel, ConfigurationError, UnknownHandler
 from lightactors.remote import carrier, failures
 from lightactors.remote.frames import LIMIT
 from lightactors.remote.link import Link, Listener
 from lightactors.remote.serve import ServiceOfNode
-from lightactors.remote.standin import ROOT, Adopted, Messages, StandIn
+from lightactors.remote.standin import ROOT, SMALL, Adopted, Messages, StandIn
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
@@ -54,7 +54,12 @@ class Node:
         self._services: dict[Link, ServiceOfNode] = {}
 
     async def open(self, sock: socket.socket, listener: Listener, *, label: str, limit: int = LIMIT) -> Link:
-        """Open a link over a connected stream socket, which it owns from now on."""
+        """Open a link over a connected stream socket, which it owns from now on.
+
+        `limit` is how many bytes a batch may have, and with it a message; at least 8192.
+        """
+        if limit < 2 * SMALL:
+            raise ConfigurationError(f"limit={limit!r}; give at least {2 * SMALL} bytes")
         services: list[ServiceOfNode] = []
 
         def serve(link: Link) -> ServiceOfNode:

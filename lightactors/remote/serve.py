@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Raw
 
@@ -128,6 +128,7 @@ class Port:
         # A stand-in's replies come over another link; all others may run right here.
         self._may_run_here = cell.loop is service.loop and not isinstance(cell, (StandIn, BehaviourCell))
         self.is_behaviour = hasattr(cell, "behaviour")
+        self._is_relay = isinstance(cell, StandIn)
 
     def codec(self, name: str) -> MethodCodec:
         codec = self._codecs.get(name)
@@ -173,8 +174,8 @@ class Port:
 
     def deliver(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None) -> None:
         """Queue a call; raise `ActorNotRunning`."""
-        if isinstance(self.cell, StandIn):
-            self.cell.relay(codec.method, args, kwargs, ask)
+        if self._is_relay:
+            cast("StandIn", self.cell).relay(codec.method, args, kwargs, ask)
         else:
             self.mailbox.deliver((codec.method, args, kwargs, ask))
 

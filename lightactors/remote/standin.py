@@ -42,6 +42,9 @@ ROOT = 0
 WINDOW = 1024
 """Messages that may be under way to one target, or wait in its mailbox, before their sender waits."""
 
+SMALL = 4096
+"""Bytes that every link takes."""
+
 UNIT = 64 * 1024
 """Bytes of a body that cost as much of the window as a message."""
 
@@ -354,7 +357,8 @@ class StandIn(Cell):
     def encoded(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Return a call as bytes, if it may travel."""
         body = codec.encode_call(args, kwargs)
-        self.refs.check_size(body, str(codec.method))
+        if len(body) > SMALL:
+            self.refs.check_size(body, str(codec.method))
         return body
 
     def message(self, message: Any) -> Call:
