@@ -124,6 +124,7 @@ class Port:
         self._service = service
         self._number = number
         self._owed = 0
+        self._waits_for_room = False
         self._codecs: dict[str, MethodCodec] = {}
         # A stand-in's replies come over another link; all others may run right here.
         self._may_run_here = cell.loop is service.loop and not isinstance(cell, (StandIn, BehaviourCell))
@@ -196,10 +197,12 @@ class Port:
     def charge(self, body: Raw) -> None:
         """Note what a message has cost its sender, who gets it back when there is room."""
         self._owed += 1 + memoryview(body).nbytes // UNIT
-        if self._owed * 2 >= WINDOW:
+        if self._owed * 2 >= WINDOW and not self._waits_for_room:
+            self._waits_for_room = True
             self.mailbox.when_room(partial(self._service.loop.order, self._give_back))
 
     def _give_back(self) -> None:
+        self._waits_for_room = False
         owed, self._owed = self._owed, 0
         if owed:
             self._service.link.send(frames.Credit(self._number, owed))
