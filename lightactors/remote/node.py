@@ -206,7 +206,7 @@ class LinkRefs:
         self._node = node
         self._codec = Codec(self)
         self._methods: dict[int, MethodCodec] = {}
-        self._messages: dict[int, MessageCodec] = {}
+        self._messages: dict[tuple[str, tuple[type[Any], ...]], MessageCodec] = {}
 
     def method(self, method: Method) -> MethodCodec:
         """Return the codec of a handler."""
@@ -217,9 +217,10 @@ class LinkRefs:
 
     def messages(self, behaviour: Behaviour[Any, ...]) -> MessageCodec:
         """Return the codec of a behaviour's messages."""
-        codec = self._messages.get(id(behaviour))
+        key = behaviour.name, behaviour.messages
+        codec = self._messages.get(key)
         if codec is None:
-            codec = self._messages[id(behaviour)] = MessageCodec(behaviour.name, behaviour.messages, self._codec)
+            codec = self._messages[key] = MessageCodec(behaviour.name, behaviour.messages, self._codec)
         return codec
 
     def check_size(self, body: bytes, what: str) -> None:
