@@ -127,7 +127,7 @@ def _made(cls: type[Exception], wire: WireError) -> Exception | None:
     # Never `cls(...)`: a user's __init__ may do anything, and may want other arguments than it keeps.
     builtin = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     try:
-        error: Exception = builtin.__new__(cls, *wire.args)  # type: ignore[call-overload]
+        error: Exception = builtin.__new__(cls, *wire.args)
         if issubclass(cls, LightActorsError) or not wire.args:
             error.args = tuple(wire.args) or (wire.text,)
         if isinstance(error, errors.SendError):
