@@ -283,6 +283,14 @@ class Mailbox:
         self.lock_up()
         self.nudge()
 
+    def reopen(self) -> None:
+        """Take messages again, for another incarnation; the signals were for the one before."""
+        self.signals = _EMPTY
+        self._slot = None
+        self.idle = False
+        with self.lock:
+            self.closed = False
+
     def lock_up(self) -> None:
         """Close without telling the receiver; from any thread."""
         with self.lock:

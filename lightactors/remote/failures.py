@@ -12,11 +12,13 @@ import traceback
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 from msgspec.msgpack import Decoder, Encoder
 
 from lightactors import errors
 from lightactors.codec import MALFORMED
 from lightactors.errors import ActorFailed, CannotTravel, LightActorsError
+from lightactors.remote.frames import NONE
 
 _TRACEBACK = 64 * 1024
 """Characters of a traceback that travel; of a longer one, its end."""
@@ -158,3 +160,13 @@ def _declared_near(known: type[Any] | None, name: str) -> object:
             if isinstance(value, type) and value.__qualname__ == name and issubclass(value, Exception):
                 return value
     return None
+
+
+def encode_cause(error: BaseException | None) -> Raw:
+    """Return what an actor died of as bytes; of nothing, too."""
+    return NONE if error is None else Raw(encode(error))
+
+
+def decode_cause(cause: Raw, known: type[Any] | None = None) -> Exception | None:
+    """Return what an actor died of; None: of nothing."""
+    return None if bytes(cause) == bytes(NONE) else decode(cause, known)

@@ -340,8 +340,7 @@ class ServiceOfNode:
 
     def _has_ended(self, target: int, terminated: Terminated) -> None:
         self._watched.pop(target, None)
-        error = frames.NONE if terminated.error is None else Raw(failures.encode(terminated.error))
-        self.link.send(frames.Terminated(target, terminated.reason.name, error))
+        self.link.send(frames.Terminated(target, terminated.reason.name, failures.encode_cause(terminated.error)))
 
     def stopped(self, frame: frames.Stop) -> None:
         grace = frame.grace if frame.grace >= 0 else 0.0

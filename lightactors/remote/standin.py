@@ -525,8 +525,7 @@ class Adopted(StandIn):
             self.link.stop(self._target, grace)
 
     def has_ended(self, reason: str, error: Raw) -> None:
-        cause = None if bytes(error) == bytes(frames.NONE) else failures.decode(error, self.known)
-        self._end_with(Reason.__members__.get(reason, Reason.FAILED), cause)
+        self._end_with(Reason.__members__.get(reason, Reason.FAILED), failures.decode_cause(error, self.known))
 
     def link_lost(self, error: Exception) -> None:
         self._end_with(Reason.FAILED, error)
