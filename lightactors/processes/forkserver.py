@@ -86,9 +86,8 @@ class Launch:
         self.server.send(json.dumps({"event": event, "launch": self.number, **facts}).encode())
 
     def fail(self, error: Exception) -> None:
-        # What the standard library raises has its number in the text; the guardian's owner gets it beside the text.
-        text = error.strerror if isinstance(error, OSError) and error.filename is None else str(error)
-        self.report("failed", text=text, number=getattr(error, "errno", None))
+        in_words = error.strerror if isinstance(error, OSError) and error.filename is None else str(error)
+        self.report("failed", text=in_words)
 
 
 def launch(launch: Launch, enter: Enter) -> None:
@@ -102,7 +101,7 @@ def launch(launch: Launch, enter: Enter) -> None:
             fork_child(launch, enter)
         _, status = os.waitpid(between, 0)
         if status:
-            launch.report("failed", text="its start was cut short: somebody killed it", number=None)
+            launch.report("failed", text="its start was cut short: somebody killed it")
     for descriptor in launch.descriptors:
         os.close(descriptor)
 

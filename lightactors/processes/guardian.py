@@ -22,7 +22,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -74,6 +74,38 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)  # it is there, if only as a zombie: nobody but this process buries it
 
 
+def read(packet: bytes) -> Message:
+    """Read a packet, which a child of another user may have made up; what is no message at all is an empty one."""
+    try:
+        message: object = json.loads(packet)
+    except ValueError:
+        return {}
+    return cast("Message", message) if isinstance(message, dict) else {}
+
+
+def is_request(message: Message) -> bool:
+    """Tell whether a client that keeps to the protocol could have sent this."""
+    shape = SHAPES.get(str(message.get("do")))
+    return shape is not None and all(fits(message.get(name)) for name, fits in shape.items())
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int)
+
+
+def is_signal(value: object) -> bool:
+    return isinstance(value, int) and value in signal.valid_signals()
+
+
+def is_settings(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(cast("Message", value).get("user"), str | None)
+
+
+def in_words(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+
+
 class Line:
     """One end of a packet socket: JSON with descriptors. Sending never waits, whatever the other end does."""
 
@@ -101,7 +133,7 @@ class Line:
             except ConnectionResetError:
                 packet, descriptors = b"", []
             if packet:
-                yield json.loads(packet), descriptors
+                yield read(packet), descriptors
             else:
                 self.close()
 
@@ -168,10 +200,10 @@ class Child(Client):
         """Tell the owner what has become of this one."""
         self.owner.line.send({"event": event, "child": self.number, **facts})
 
-    def fail(self, text: str, number: int | None = None) -> None:
+    def fail(self, text: str) -> None:
         if not self.is_launched and not self.has_failed:
             self.has_failed = True
-            self.report("failed", text=text, errno=number)
+            self.report("failed", text=text)
 
 
 class Guardian:
@@ -217,12 +249,11 @@ class Guardian:
 
     def _serve(self, client: Client) -> None:
         for message, descriptors in client.line.receive():
-            request = REQUESTS.get(message.get("do", ""))
-            if request is None:
+            if is_request(message):
+                REQUESTS[message["do"]](self, client, message, descriptors)
+            else:
                 close_all(descriptors)
                 client.line.close()  # nothing of ours speaks like that
-            else:
-                request(self, client, message, descriptors)
         if not client.line.is_open:
             self._kill_children(client)
 
@@ -233,7 +264,7 @@ class Guardian:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
             close_all(descriptors)
-            client.line.send({"event": "failed", "child": message["child"], "text": str(error), "errno": error.errno})
+            client.line.send({"event": "failed", "child": message["child"], "text": error.strerror})
             return
         made.line = Line(ours, self._selector, lambda: self._serve(made))
         client.children[made.number] = self._launching[made.launch] = made
@@ -245,7 +276,7 @@ class Guardian:
             raise OSError(
                 errno.EMFILE, "the guardian can't open more files; raise `ulimit -Hn` or start fewer processes"
             )
-        user = message["settings"]["user"] or client.user
+        user = message["settings"].get("user") or client.user
         if client.user not in (None, user):  # who gave up being root is not to get it back by way of a child
             raise PermissionError(errno.EPERM, f"a process of user {client.user!r} can't start one of user {user!r}")
         self._launches += 1
@@ -315,9 +346,9 @@ class Guardian:
         for number in child.held:
             os.kill(child.pid, number)
 
-    def _failed(self, launch: int, text: str, number: int | None) -> None:
+    def _failed(self, launch: int, text: str) -> None:
         child = self._launching.pop(launch)
-        child.fail(text, number)
+        child.fail(text)
         if not child.pid:
             self._forget(child)
             self._is_sweeping = True  # the child may be there all the same, if the process between was killed
@@ -327,7 +358,7 @@ class Guardian:
         assert self._forkserver is not None
         self._forkserver.close()
         self._forkserver, self._forkserver_pid = None, 0
-        text = self._forkserver_error or f"the forkserver ended (wait status {status}) before it had started this"
+        text = self._forkserver_error or f"the forkserver {in_words(status)} before it had started this"
         for child in list(self._launching.values()):
             child.fail(text)
             if not child.pid:
@@ -359,7 +390,7 @@ class Guardian:
 
     def _end(self, child: Child, status: int) -> None:
         child.status = status
-        child.fail(f"it ended (wait status {status}) while it was set up")
+        child.fail(f"it {in_words(status)} while it was set up")
         child.line.close()
         self._kill_children(child)
         self._await_end(child)
@@ -420,6 +451,11 @@ class Guardian:
         return max(0.0, min(child.deadline for child in self._dying) - time.monotonic()) if self._dying else None
 
 
+SHAPES: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "launch": {"child": is_number, "settings": is_settings},
+    "signal": {"child": is_number, "number": is_signal},
+    "kill": {"child": is_number},
+}
 REQUESTS: dict[str, Callable[[Guardian, Client, Message, list[int]], None]] = {
     "launch": Guardian._launch,  # noqa: SLF001
     "signal": Guardian._signal,  # noqa: SLF001

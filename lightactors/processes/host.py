@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import itertools
 import json
 import logging
@@ -114,6 +115,7 @@ class Host:
         self._control = control
         self._guardian = guardian  # None in a child, whose guardian is its parent
         self._pid = os.getpid()
+        self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._processes: dict[int, Process] = {}
         self._thread = threading.Thread(target=self._listen, name="lightactors guardian", daemon=True)
@@ -159,7 +161,10 @@ class Host:
         """Send to the guardian. Raises BrokenPipeError if that is gone, and with it all that it owned."""
         if self._pid != os.getpid():
             raise ConfigurationError(f"the process belongs to pid {self._pid}; this is a fork of it, launch its own")
-        socket.send_fds(self._control, [json.dumps(message).encode()], descriptors or [])
+        with self._lock:  # or the listening thread could close it meanwhile, and another file get its number
+            if not self.is_open:
+                raise BrokenPipeError(errno.EPIPE, "the guardian is gone")
+            socket.send_fds(self._control, [json.dumps(message).encode()], descriptors or [])
 
     def close(self) -> None:
         """Have everything killed and swept, and wait until it is."""
@@ -181,11 +186,12 @@ class Host:
         while packet := self._receive():
             message = json.loads(packet)
             EVENTS[message.pop("event")](self, message.pop("child"), **message)
-        self.is_open = False
+        with self._lock:
+            self.is_open = False
+            self._control.close()
         _open.discard(self)
         if self._guardian is not None:
             self._guardian.wait()
-        self._control.close()
         for number in list(self._processes):
             self._lost(number)
 
@@ -200,7 +206,7 @@ class Host:
         process.pid = pid
         process.launched.set(pid)
 
-    def _failed(self, number: int, text: str, errno: int | None) -> None:
+    def _failed(self, number: int, text: str) -> None:
         process = self._processes.pop(number)
         process.launched.set(LaunchFailed(f"process {process.label!r} could not be started: {text}"))
 
