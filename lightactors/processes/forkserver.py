@@ -145,7 +145,7 @@ def live(launch: Launch, enter: Enter, between: int) -> NoReturn:
 def settle(launch: Launch) -> tuple[socket.socket, socket.socket]:
     """Set this process up as a child of the guardian; return its ends of the link and of the control socket."""
     from lightactors.processes.guardian import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
-    from lightactors.processes.limits import impose
+    from lightactors.processes.settings import impose
 
     os.setpgid(0, 0)
     reset_signals()

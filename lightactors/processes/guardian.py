@@ -192,7 +192,8 @@ class Child(Client):
         self.pid = 0  # not forked yet
         self.status: int | None = None  # from waitpid, once it is dead
         self.is_launched = False  # set up, and its owner was told
-        self.has_failed = False  # could not be set up, and its owner was told
+        self.failure = ""  # why it could not be set up
+        self.has_failed = False  # and its owner was told
         self.held: list[int] = []  # signals that came before it was launched
         self.deadline = math.inf  # for being gone, once it is killed or dead
 
@@ -203,7 +204,7 @@ class Child(Client):
     def fail(self, text: str) -> None:
         if not self.is_launched and not self.has_failed:
             self.has_failed = True
-            self.report("failed", text=text)
+            self.report("failed", text=self.failure or text)
 
 
 class Guardian:
@@ -348,8 +349,9 @@ class Guardian:
 
     def _failed(self, launch: int, text: str) -> None:
         child = self._launching.pop(launch)
-        child.fail(text)
+        child.failure = text  # which is told at its end, unless it was not even forked
         if not child.pid:
+            child.fail(text)
             self._forget(child)
             self._is_sweeping = True  # the child may be there all the same, if the process between was killed
 
@@ -421,14 +423,14 @@ class Guardian:
         return pid in self._children or pid == self._forkserver_pid
 
     def _give_up(self) -> None:
-        """Report those whom SIGKILL did not end in time: the kernel holds on to them, or to something of theirs."""
-        for child in [child for child in self._dying if child.deadline < time.monotonic()]:
-            if not child.pid:
-                kill(self._forkserver_pid)  # it hangs; its end fails all that it was to launch
-            else:
-                survivors = self._strangers | ({child.pid} if child.status is None else set())
-                self._survivors |= survivors
-                self._report(child, survivors)
+        """Once a time is up, report whom SIGKILL has not ended, and who can't be told from those it belongs to."""
+        late = [child for child in self._dying if child.deadline < time.monotonic()]
+        if any(not child.pid for child in late):
+            kill(self._forkserver_pid)  # it hangs; its end fails all that it was to launch
+        if any(child.pid for child in late):
+            self._survivors |= self._strangers | {child.pid for child in late if child.status is None}
+            for child in [child for child in self._dying if child.pid and (child in late or child.status is not None)]:
+                self._report(child, self._strangers | ({child.pid} if child.status is None else set()))
 
     def _report(self, child: Child, survivors: Iterable[int] = ()) -> None:
         if not child.has_failed:

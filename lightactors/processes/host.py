@@ -25,7 +25,8 @@ from typing import Any, Generic, TypeVar
 from lightactors.errors import ConfigurationError, LaunchFailed
 from lightactors.processes.exits import Exit
 from lightactors.processes.guardian import PACKET_SIZE, PATIENCE
-from lightactors.processes.limits import Limits, settings
+from lightactors.processes.limits import Limits
+from lightactors.processes.settings import settings
 
 logger = logging.getLogger("lightactors")
 
@@ -236,6 +237,7 @@ EVENTS: dict[str, Callable[..., None]] = {
 
 _lock = threading.Lock()
 _host: Host | None = None  # the program's one
+_inherited: socket.socket | None = None  # in a child: what its `_host` is made of
 _open: set[Host] = set()  # that one, and a test's
 
 
@@ -246,20 +248,21 @@ def launch(label: str, limits: Limits) -> Process:
     except LaunchFailed as error:
         if not isinstance(error.__cause__, BrokenPipeError):
             raise
-    return _current(anew=True).launch(label, limits)  # the guardian was killed, and the news is still on its way
+    return _current(anew=True).launch(label, limits)  # the guardian was killed, and the news was still on its way
 
 
 def inherit(control: socket.socket) -> None:
-    """Use the control socket that this process, a child of a guardian, came with."""
-    global _host
-    with _lock:
-        _host = Host(control)
+    """Launch by the guardian of which this process is a child, and not by one of its own."""
+    global _inherited
+    _inherited = control
 
 
 def _current(*, anew: bool = False) -> Host:
     global _host
     with _lock:
-        if _host is None or anew or not _host.is_open:
+        if _inherited is not None:
+            _host = _host or Host(_inherited)
+        elif _host is None or anew or not _host.is_open:
             _host = Host.start()
             atexit.register(_host.close)
         return _host
@@ -293,9 +296,11 @@ def open_pipe(undo: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple
 
 def _leave_to_parent() -> None:
     """In a fork of the program: the guardian and its processes are the parent's alone."""
-    global _lock, _host
+    global _lock, _host, _inherited
     _lock = threading.Lock()  # another thread may have held the old one
-    _host = None
+    if _inherited is not None:
+        _inherited.close()
+    _host = _inherited = None
     while _open:
         _open.pop().abandon()
 

@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,31 @@ def test_launch_without_descriptors_says_so_and_leaves_none(zoo: Zoo) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert psutil.Process().num_fds() == before
+
+
+def test_threads_launch_at_once(zoo: Zoo) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        beasts = list(threads.map(lambda number: zoo.launch(str(number)), range(32)))
+    assert len({beast.launched() for beast in beasts}) == 32
+
+
+PIDS = Path("/sys/fs/cgroup/pids")
+
+
+@pytest.mark.skipif(not os.access(PIDS, os.W_OK), reason="needs a cgroup for pids of the first kind, and root")
+@pytest.mark.parametrize("room", [1, 2])  # for the forkserver, and for the process between it and the child
+def test_host_that_is_full_fails_the_launch_in_words(zoo: Zoo, room: int) -> None:
+    zoo.let_in("plain")
+    group = PIDS / zoo.mark
+    group.mkdir()
+    (group / "cgroup.procs").write_text(str(zoo.forkserver().pid))
+    (group / "pids.max").write_text(str(room))
+    failed = zoo.launch().launched()
+    assert "the host lets no more processes start (Resource temporarily unavailable); raise `ulimit -u`" in str(failed)
+    (group / "pids.max").write_text("max")
+    assert isinstance(zoo.launch().launched(), int)
+    zoo.host.close()
+    group.rmdir()
 
 
 def test_fork_of_the_program_does_not_hold_or_use_its_guardian(zoo: Zoo) -> None:

@@ -83,6 +83,7 @@ class Zoo:
         """Launch a process that acts as an animal, and wait until it is one."""
         beast = self.send_for(name, *arguments, limits=limits)
         assert beast.hear() == b"ready"
+        assert isinstance(beast.launched(), int)  # the news of which takes another way
         return beast
 
     def send_for(self, name: str, *arguments: object, limits: Limits | None = None) -> Beast:
