@@ -9,6 +9,7 @@ forkserver announces each child before it comes home too. So whoever is here una
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -70,15 +71,21 @@ def dead_child() -> int | None:
     return found.si_pid if found else None
 
 
+def send(pid: int, number: int) -> None:
+    """Signal a child, which is there, if only as a zombie: nobody but this process buries it."""
+    with contextlib.suppress(PermissionError):  # it has become somebody else, by `sudo` say; it counts as a survivor
+        os.kill(pid, number)
+
+
 def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)  # it is there, if only as a zombie: nobody but this process buries it
+    send(pid, signal.SIGKILL)
 
 
 def read(packet: bytes) -> Message:
     """Read a packet, which a child of another user may have made up; what is no message at all is an empty one."""
     try:
         message: object = json.loads(packet)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return cast("Message", message) if isinstance(message, dict) else {}
 
@@ -103,7 +110,7 @@ def is_settings(value: object) -> bool:
 
 def in_words(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
-    return f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+    return f"exited with code {code}" if code >= 0 else f"was ended by signal {-code}"
 
 
 class Line:
@@ -277,6 +284,8 @@ class Guardian:
             raise OSError(
                 errno.EMFILE, "the guardian can't open more files; raise `ulimit -Hn` or start fewer processes"
             )
+        if message["child"] in client.children:
+            raise OSError(errno.EEXIST, f"there is a child {message['child']} already")
         user = message["settings"].get("user") or client.user
         if client.user not in (None, user):  # who gave up being root is not to get it back by way of a child
             raise PermissionError(errno.EPERM, f"a process of user {client.user!r} can't start one of user {user!r}")
@@ -288,7 +297,7 @@ class Guardian:
         if target is None or target.status is not None:
             return  # it is gone, and the client is yet to hear it
         if target.is_launched:
-            os.kill(target.pid, message["number"])
+            send(target.pid, message["number"])
         else:
             target.held.append(message["number"])
 
@@ -345,7 +354,7 @@ class Guardian:
         child.is_launched = True
         child.report("launched", pid=child.pid)
         for number in child.held:
-            os.kill(child.pid, number)
+            send(child.pid, number)
 
     def _failed(self, launch: int, text: str) -> None:
         child = self._launching.pop(launch)

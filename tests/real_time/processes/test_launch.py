@@ -20,6 +20,8 @@ import pytest
 
 from lightactors.errors import ConfigurationError, LaunchFailed
 from lightactors.processes import Exit, Limits, host
+from lightactors.processes.guardian import PATIENCE
+from tests.real_time.processes import zoo as zoos
 from tests.real_time.processes.animals import FLAGS
 from tests.real_time.processes.zoo import Zoo, marked, wait_until
 
@@ -99,6 +101,14 @@ def test_interrupted_process_ends_by_its_signal_without_a_traceback(zoo: Zoo) ->
     assert beast.output() == ("", "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGRTMIN + 3])
+def test_process_that_a_signal_ends_tells_which(zoo: Zoo, number: int) -> None:
+    beast = zoo.let_in("plain")
+    beast.process.signal(number)
+    assert beast.exit() == Exit(signal=int(number))
+    assert not zoo.let_in("plain").is_gone()
+
+
 def test_signal_before_the_launch_waits_for_it(zoo: Zoo) -> None:
     beast = zoo.launch()
     beast.process.signal(signal.SIGTERM)
@@ -109,7 +119,7 @@ def test_signal_before_the_launch_waits_for_it(zoo: Zoo) -> None:
 def test_kill_before_the_launch_holds(zoo: Zoo) -> None:
     beast = zoo.launch()
     beast.process.kill()
-    assert "was killed by SIGKILL while it was set up" in str(beast.launched())
+    assert "was ended by signal 9 while it was set up" in str(beast.launched())
     assert zoo.descendants() == []
 
 
@@ -152,6 +162,16 @@ def test_module_that_cannot_be_imported_is_named(mark: str) -> None:
         os.close(descriptor)
     assert str(told[0]).startswith("process 'worker' could not be started: the forkserver could not import")
     assert "no_such_module" in str(told[0])
+
+
+def test_launch_by_a_forkserver_that_hangs_can_be_killed(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoos, "ANIMALS", "tests.real_time.processes.hangs")
+    zoo = Zoo(mark)
+    beast = zoo.launch()
+    beast.process.kill()
+    assert "the forkserver was ended by signal 9" in str(beast.launched(PATIENCE + 2))
+    zoo.close()
+    assert marked(mark) == {}
 
 
 def test_nothing_is_left_open_by_processes_that_are_gone(zoo: Zoo) -> None:

@@ -194,11 +194,11 @@ def test_launch_under_way_fails_with_the_forkserver(zoo: Zoo) -> None:
     forkserver.kill()
     failed = beast.launched()
     assert isinstance(failed, LaunchFailed)
-    assert "the forkserver was killed by SIGKILL" in str(failed)
+    assert "the forkserver was ended by signal 9" in str(failed)
 
 
 def test_program_survives_a_client_that_does_not_keep_the_protocol(zoo: Zoo) -> None:
-    for packet in ("no json", "[]", '{"do": "launch"}', '{"do": "signal", "child": 1, "number": 4000}'):
+    for packet in ("no json", "[]", "[" * 20_000, '{"do": "launch"}', '{"do": "signal", "child": 1, "number": 4000}'):
         zoo.let_in("babbles", packet)
     assert not zoo.let_in("plain").is_gone()
 

@@ -92,18 +92,16 @@ class Zoo:
         return beast
 
     def descendants(self) -> list[str]:
-        """Return what runs beside the guardian and its forkserver."""
+        """Return what runs beside the guardian and its forkserver, which share a process group."""
         guardian = self.guardian()
-        oldest = sorted(psutil.Process(guardian).children(), key=psutil.Process.create_time)[:1]
-        ours = {guardian, *(forkserver.pid for forkserver in oldest)}  # none before the first launch
-        return [command for pid, command in marked(self.mark).items() if pid not in ours]
+        return [command for pid, command in marked(self.mark).items() if group(pid) not in (guardian, None)]
 
     def guardian(self) -> int:
         return next(pid for pid, command in marked(self.mark).items() if "guardian.py" in command)
 
     def forkserver(self) -> psutil.Process:
-        """Return the oldest of the guardian's: a child is a copy of it, its command line too."""
-        return min(psutil.Process(self.guardian()).children(), key=psutil.Process.create_time)
+        guardian = self.guardian()
+        return next(child for child in psutil.Process(guardian).children() if group(child.pid) == guardian)
 
     def close(self) -> None:
         self.host.close()
@@ -131,6 +129,13 @@ def marked(mark: str) -> dict[int, str]:
             if mark.encode() in environment:
                 found[int(name)] = command.replace(b"\0", b" ").decode()
     return found
+
+
+def group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
 
 
 def wait_until(fact: Callable[[], object], timeout: float = 20) -> float:
