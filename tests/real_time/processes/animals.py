@@ -69,14 +69,19 @@ def ignores_interrupt(link: Keeper) -> None:
     sleep_on()
 
 
+def asleep(link: Keeper) -> None:
+    time.sleep(60)
+
+
 @animal
 def swallows_keyboard_interrupt(link: Keeper) -> None:
-    ready(link)
+    tell = ready
     while True:
         try:
-            time.sleep(60)
+            tell(link)  # from in here: nothing may come between it and being deaf
+            tell = asleep
         except KeyboardInterrupt:
-            continue
+            tell = asleep
 
 
 @animal

@@ -83,7 +83,11 @@ class Zoo:
         """Launch a process that acts as an animal, and wait until it is one."""
         beast = self.send_for(name, *arguments, limits=limits)
         assert beast.hear() == b"ready"
-        assert isinstance(beast.launched(), int)  # the news of which takes another way
+        pid = beast.launched()  # the news of which takes another way
+        assert isinstance(pid, int)
+        if name == "stopped":  # it can't say so itself
+            while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+                time.sleep(0.001)
         return beast
 
     def send_for(self, name: str, *arguments: object, limits: Limits | None = None) -> Beast:
