@@ -95,4 +95,5 @@ def delay(restarts: int, first: float, most: float, random: float) -> float:
 
     `random` is in [0, 1): siblings that die together shall not come back together.
     """
-    return min(first * 2.0 ** (restarts - 1), most) * (1 - random / 2)
+    doublings = min(restarts - 1, 1000)  # a float holds no more, and no wait of this universe
+    return min(first * 2.0**doublings, most) * (1 - random / 2)
