@@ -212,7 +212,7 @@ def make_cell(owner: Owner, name: str, spec: ChildSpec, loop: loops.Loop) -> Cel
     cell = Cell(name, owner, loop, spec.options)
     _embody(cell, spec)
     cell.ref = ActorRef(cell)
-    if owner.keeper is not None and owner.keeper.takes(spec.options):
+    if owner.keeper is not None and owner.keeper.takes(spec.options) and not isinstance(spec, _Adopted):
         cell.remake = partial(_embody, cell, spec)
     return cell
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from lightactors.actors.root import options
 from lightactors.actors.spawn import Spawner, start
 from lightactors.actors.stopping import stop_all
 from lightactors.contract import actor, handler
-from lightactors.errors import NotAChild, raise_together
+from lightactors.errors import ConfigurationError, NotAChild, raise_together
 from lightactors.supervision.spec import AutoShutdown, ChildSpec, Policy, Restart, Strategy
 
 
@@ -42,7 +42,7 @@ class Supervisor:
     def __init__(
         self,
         strategy: Strategy = "one_for_one",
-        children: Iterable[ChildSpec] = (),
+        children: Sequence[ChildSpec] = (),
         *,
         max_restarts: int = 1,
         period: float = 5.0,
@@ -55,7 +55,7 @@ class Supervisor:
         self._policy = Policy(
             strategy, max_restarts, period, backoff, max_backoff, auto_shutdown, restart, together=together
         )
-        self._specs = list(children)
+        self._specs = _checked_specs(children)
         for spec in self._specs:
             self._policy.check(spec.options)
 
@@ -69,7 +69,7 @@ class Supervisor:
     @handler
     async def start_child(self, spec: ChildSpec) -> Any:
         """Start another child and return its ref. Raises `SpawnError`."""
-        return await start(cell_of(self, "Supervisor"), spec)
+        return await start(cell_of(self, "Supervisor"), _checked_spec(spec))
 
     @handler
     async def stop_child(self, name: str) -> None:
@@ -78,7 +78,10 @@ class Supervisor:
 
     @handler
     async def restart_child(self, name: str) -> None:
-        """End a child's incarnation after the turn under way and begin another. Raises `NotAChild`."""
+        """End a child's incarnation after the turn under way and begin another. Raises `NotAChild`.
+
+        The restart budget is for ends that nobody asked for; it is spent only if the new start fails.
+        """
         cell = self._child(name)
         assert cell.kept_by is not None
         await cell.kept_by.renew(cell)
@@ -93,6 +96,23 @@ class Supervisor:
         if name not in children:
             raise NotAChild(f"supervisor has no child {name!r}; it has {', '.join(children) or 'none'}")
         return children[name]
+
+
+def _checked_specs(children: Sequence[ChildSpec]) -> list[ChildSpec]:
+    if isinstance(children, Iterator):
+        raise ConfigurationError("children can be read only once; pass a list, for a supervisor may be started again")
+    specs = [_checked_spec(child) for child in children]
+    names = [spec.options.name for spec in specs if spec.options.name is not None]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"two children are called {name!r}; choose another name")
+    return specs
+
+
+def _checked_spec(child: object) -> ChildSpec:
+    if not isinstance(child, ChildSpec):
+        raise ConfigurationError(f"{child!r} can't be started again; pass lightactors.child(Class, ...)")
+    return child
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +150,7 @@ async def supervise(
     otherwise. When the block ends they are stopped, the youngest first. When the restart budget is spent the block is
     cancelled and `RestartsExhausted` raised from it.
     """
+    Policy(strategy, max_restarts, period, backoff, max_backoff, auto_shutdown)  # refused here, not as a failed start
     supervisor = await options(name=name).spawn(
         Supervisor,
         strategy,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
+import pytest
 
 import lightactors as la
 from lightactors.actors.cell import Cell
 from lightactors.actors.ref import cell_of
+from lightactors.errors import RestartsExhausted
 from lightactors.testing import Gate
 from tests.actors.cast import Oops
 
@@ -67,6 +72,66 @@ class Player:
         await gate.wait()
         return "held"
 
+    @la.handler
+    async def fail_at(self, gate: Gate) -> None:
+        await gate.wait()
+        raise Oops(self.name)
+
+
+@la.actor
+class Mother:
+    """Has children, handlers that wait in every way, and streams."""
+
+    def __init__(self, troupe: Troupe) -> None:
+        self.troupe = troupe
+
+    @la.handler
+    async def bear(self, name: str = "child", restart: Any = None) -> Player:
+        return await la.options(name=name, restart=restart).spawn(Player, name, self.troupe)
+
+    @la.handler
+    async def hold(self, gate: Gate) -> str:
+        await gate.wait()
+        return "held"
+
+    @la.handler(interleaved=True)
+    async def stay(self, gate: Gate) -> str:
+        await gate.wait()
+        return "stayed"
+
+    @la.handler(interleaved=True)
+    async def linger(self, gate: Gate, cleaned_up: Gate) -> str:
+        """Wait, and take a while to be cancelled."""
+        try:
+            await gate.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await cleaned_up.wait()
+        return "lingered"
+
+    @la.handler
+    async def count(self, end: int) -> AsyncIterator[int]:
+        try:
+            for number in range(end):
+                yield number
+        finally:
+            self.troupe.log.append("closed")
+
+    @la.handler
+    def me(self) -> int:
+        return id(self)
+
+    @la.handler
+    def fail(self) -> None:
+        raise Oops("mother")
+
+    @la.handler
+    async def cancel_my_task(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await anyio.lowlevel.checkpoint()
+
 
 class End(la.Message[None]):
     """Makes a `soloist` return."""
@@ -112,8 +177,13 @@ def kill(ref: object) -> None:
     cell(ref).interrupt()
 
 
-async def children_of(supervisor: la.Supervisor) -> dict[str, Any]:
-    return await supervisor.children()
+@contextmanager
+def exhausted(pattern: str | None = None) -> Generator[list[RestartsExhausted]]:
+    """Expect the block to end with `RestartsExhausted`, and hand it over."""
+    found: list[RestartsExhausted] = []
+    with pytest.raises(RestartsExhausted, match=pattern) as raised:
+        yield found
+    found.append(raised.value)
 
 
 async def at(second: float) -> None:
