@@ -9,6 +9,7 @@ import anyio
 import lightactors as la
 from lightactors.errors import ActorStopped
 from tests.actors.cast import Later, Oops
+from tests.supervision.troupe import exhausted
 
 
 @la.actor
