@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from lightactors.actors import ChildSpec as ChildSpec
 from lightactors.actors import DeadLetter as DeadLetter
+from lightactors.actors import Death as Death
+from lightactors.actors import Explanation as Explanation
 from lightactors.actors import Ladder as Ladder
 from lightactors.actors import Options as Options
+from lightactors.actors import ProcessFigures as ProcessFigures
 from lightactors.actors import Reason as Reason
 from lightactors.actors import Ref as Ref
 from lightactors.actors import Rung as Rung
@@ -31,18 +34,30 @@ from lightactors.actors import statistics as statistics
 from lightactors.actors import stop as stop
 from lightactors.actors import supervise as supervise
 from lightactors.actors import watch as watch
+from lightactors.actors import why as why
+from lightactors.actors.spawn import PLACES
 from lightactors.contract import Eventually as Eventually
 from lightactors.contract import Mailbox as Mailbox
 from lightactors.contract import Message as Message
 from lightactors.contract import actor as actor
 from lightactors.contract import handler as handler
+from lightactors.processes.limits import Limits as Limits
 
 if TYPE_CHECKING:
     from lightactors.training import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-_eager = {name for name in globals() if not name.startswith("_")} - {"importlib", "TYPE_CHECKING", "Any"}
+_eager = {name for name in globals() if not name.startswith("_")} - {"importlib", "TYPE_CHECKING", "Any", "PLACES"}
+
+
+async def _begin_in_process(owner: Any, name: str, spec: Any) -> Any:
+    # Imported late: only who has actors in processes needs links and a guardian.
+    place = importlib.import_module("lightactors.processes.place")
+    return await place.begin_in_process(owner, name, spec)
+
+
+PLACES["process"] = _begin_in_process
 
 
 def _training() -> Any:

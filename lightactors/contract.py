@@ -357,7 +357,7 @@ class Behaviour(Generic[M, P]):
         # Read on first use: when the decorator runs, the annotation may name classes still to be defined.
         if self._messages is None:
             hint = typing.get_args(self._mailbox_hint())
-            self._messages = _classes(hint[0]) if hint else ()
+            self._messages = message_classes(hint[0]) if hint else ()
         return self._messages
 
     def _mailbox_hint(self) -> Any:
@@ -385,7 +385,7 @@ class Behaviour(Generic[M, P]):
         return f"<behaviour {self.name}>"
 
 
-def _classes(hint: Any) -> tuple[type[Any], ...]:
+def message_classes(hint: Any) -> tuple[type[Any], ...]:
     """Flatten a union of classes; a member that can't be checked at run time lets everything through."""
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     classes = tuple(typing.get_origin(member) or member for member in members)

@@ -9,10 +9,16 @@ LightActorsError
 │   ├── WrongCall           wrong arguments for the handler (a TypeError too)
 │   ├── WrongMessage        not a message of the behaviour's mailbox (a TypeError too)
 │   ├── UnknownHandler      the actor has no such handler (an AttributeError too)
-│   └── AskCycle            the asked actor waits, directly or not, for the asker
+│   ├── AskCycle            the asked actor waits, directly or not, for the asker
+│   ├── CannotTravel        a value that can't leave its process (a TypeError too)
+│   └── LinkLost            the link ended before the reply came: the message may have run
+├── LinkError               the other end of a link broke the protocol; the link is closed
+├── ActorFailed             a remote handler raised an exception whose class is not known here
 ├── ContractError           an actor, agent or algorithm is declared wrongly (a TypeError too)
 ├── SpawnError              the actor failed before it was ready; the cause is chained
-│   └── NameTaken           another kind of actor runs under that name
+│   ├── NameTaken           another kind of actor runs under that name
+│   └── LaunchFailed        there is no process for the actor: the host, a limit or an import forbids it
+├── ProcessDied             the process of an actor ended, and not because it was asked to
 ├── NotAChild               the supervisor has no child of that name (a KeyError too)
 ├── RestartsExhausted       children failed more often than `max_restarts` in `period` allows
 ├── StoreError              the store refused a call; nothing was stored (a ValueError too)
@@ -79,6 +85,29 @@ class AskCycle(SendError):
     """The asked actor waits, directly or through others, for the asker: neither could ever go on."""
 
 
+class CannotTravel(SendError, TypeError):
+    """A value can't leave its process: no bytes stand for its type, or it is too large for the link."""
+
+
+class LinkLost(SendError):
+    """The link to the actor ended before the reply came; the message may have run."""
+
+
+class LinkError(LightActorsError):
+    """The other end of a link sent what is no frame, or a frame out of turn; the link is closed."""
+
+
+class ActorFailed(LightActorsError):
+    """A handler in another process raised an exception whose class is not known here.
+
+    `kind` is the name of that class; the text of the exception is part of this one's.
+    """
+
+    def __init__(self, text: str, kind: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
 class ContractError(LightActorsError, TypeError):
     """An actor, agent or algorithm is declared in a way that cannot work."""
 
@@ -89,6 +118,22 @@ class SpawnError(LightActorsError):
 
 class NameTaken(SpawnError):
     """A running actor of another kind holds the name."""
+
+
+class LaunchFailed(SpawnError):
+    """A process could not be started."""
+
+
+class ProcessDied(LightActorsError):
+    """The process of an actor ended, and not because it was asked to.
+
+    `exit` says how (its str is in words), `output` is the last of what it printed.
+    """
+
+    def __init__(self, text: str, exit: object = None, output: str = "") -> None:
+        super().__init__(text)
+        self.exit = exit
+        self.output = output
 
 
 class NotAChild(LightActorsError, KeyError):

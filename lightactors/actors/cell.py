@@ -17,10 +17,11 @@ from lightactors.actors import cycles
 from lightactors.actors import owner as owners
 from lightactors.actors.loops import FAIR_SHARE
 from lightactors.actors.mailbox import Ask, Failure, Mailbox, sent
-from lightactors.actors.owner import Owner, State, Statistics, Tree
+from lightactors.actors.owner import Owner, ProcessFigures, State, Statistics, Tree
 from lightactors.actors.ref import bind
 from lightactors.actors.stopping import stack_of
 from lightactors.actors.terminated import Reason, Terminated
+from lightactors.actors.why import Death, death_of
 from lightactors.contract import Contract, Kind, Method, is_awaited
 from lightactors.errors import ActorNotRunning, ActorStopped, SpawnError
 from lightactors.supervision.ladder import Ladder, Rung
@@ -65,6 +66,7 @@ class Cell(Owner):
         "actor",
         "children",
         "contract",
+        "death",
         "error",
         "failed",
         "handled",
@@ -96,11 +98,12 @@ class Cell(Owner):
         self.mailbox = Mailbox(name, loop, options.mailbox, self._start_task)
         self.children = {}
         self.kept_by: Keeper | None = None  # who starts this actor again
-        self.remake: Callable[[], None] | None = None  # how the next incarnation gets its actor
+        self.remake: Callable[[], None] | None = None  # how another incarnation gets its actor
         self.hears_failure: Callable[[Cell, BaseException], object] | None = None  # None: its owner does
         self.incarnation = 1
         self.handled = 0
         self.failed = 0
+        self.death: Death | None = None  # how the last incarnation that died has died
         self.last_error: BaseException | None = None  # what a handler raised last, here or at its asker
         self.waits_for: list[tuple[Cell, Ask | Production]] = []  # whom the turn under way has asked
         self.thread: LoopThread | None = None
@@ -285,7 +288,7 @@ class Cell(Owner):
                         value = await value
                         self._turn = None
             except BaseException as error:
-                if not self._reply_failure(self.loop.failure(error), method, ask):
+                if not self._reply_failure(self.loop.failure(error), method, args, kwargs, ask):
                     return False
             else:
                 if ask is not None:
@@ -301,13 +304,15 @@ class Cell(Owner):
         self.failed += 1
         self.last_error = error
 
-    def _reply_failure(self, error: Exception, method: Method, ask: Ask | None) -> bool:
+    def _reply_failure(
+        self, error: Exception, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any], ask: Ask | None
+    ) -> bool:
         """Give the error to the asker; nobody asked: it is the actor's own failure, and False."""
         self._turn = None
         self.note_failure(error)
         if ask is None:
             error.add_note(f"raised by actor {self.path} while it handled {method}, which it was told")
-            self.fail(error)
+            self.fail(error, method.call(args, kwargs))
             return False
         ask.answer(Failure(error))
         return True
@@ -435,11 +440,12 @@ class Cell(Owner):
 
     # Failing
 
-    def fail(self, error: BaseException) -> None:
-        """Die of `error`; who keeps the actor deals with it, or else its owner is told."""
+    def fail(self, error: BaseException, message: str | None = None) -> None:
+        """Die of `error`, raised by `message`; who keeps the actor deals with it, or else its owner is told."""
         if self.error is not None or self.state is State.STOPPED:
             return
         self.error = error
+        self.death = death_of(self, error, message)
         if not self._is_kept():
             if self._opened:
                 self.owner.order(self.hears_failure or self.owner.child_failed, self, error)
@@ -603,7 +609,8 @@ class Cell(Owner):
         with anyio.move_on_after(grace) as scope:
             try:
                 await _maybe_wait(self._on_stop())
-            except Exception as error:
+            except BaseException as raised:
+                error = self.loop.failure(raised)
                 error.add_note(f"raised by on_stop of actor {self.path}")
                 self.last_error = error
                 self.fail(error)
@@ -658,8 +665,8 @@ class Cell(Owner):
         self._be_new()
         self.mailbox.reopen()
         try:
-            assert self.remake is not None
-            self.remake()
+            if self.remake is not None:
+                self.remake()
         except BaseException as raised:
             error = self.loop.failure(raised)
             self.fail(error)
@@ -743,7 +750,12 @@ class Cell(Owner):
             failed=self.failed,
             restarts=self.incarnation - 1,
             children=len(self.children),
+            process=self.process_figures(),
         )
+
+    def process_figures(self) -> ProcessFigures | None:
+        """Return the figures of the actor's own process, if it has one."""
+        return None
 
     def tree(self) -> Tree:
         return Tree(self.name, self.kind, self.statistics(), self.last_error, self.branches())

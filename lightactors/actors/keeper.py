@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lightactors")
 
 
+def cannot_be_remade() -> None:
+    """Stand where an actor would be made anew, for one that was adopted."""
+    raise AssertionError("an adopted instance was to be started again")
+
+
 class Keeper:
     """Keeps an owner's children alive, as its policy says. Used on the owner's loop, but for `keeps`."""
 
@@ -72,7 +77,7 @@ class Keeper:
 
         If its start fails, it has ended by itself.
         """
-        if cell.remake is None:
+        if cell.remake is cannot_be_remade:
             raise ConfigurationError(f"actor {cell.path} was adopted and can't be made anew; stop it, spawn its class")
         await stop_all([cell], suspend=True)
         await self._start(cell)

@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
-from lightactors.errors import ExecutionError
+from lightactors.errors import ActorStopped, ExecutionError
 
 if TYPE_CHECKING:
     import trio
 
 FAIR_SHARE = 64
 """Handlers that may run in their callers, on one loop, before everybody else gets a turn."""
+
+
+class Interruption(KeyboardInterrupt):
+    """SIGINT came while a handler kept its loop from turning: raised in that handler, it fails it and nothing else."""
 
 
 class Slot(Protocol):
@@ -71,6 +75,8 @@ class Loop(ABC):
         """Return what a handler raised as its failure; raise it again if it is a cancellation or Ctrl-C on its way."""
         if isinstance(error, Exception):
             return error
+        if isinstance(error, Interruption):
+            return ActorStopped("the handler was interrupted by SIGINT")
         if isinstance(error, (KeyboardInterrupt, GeneratorExit, anyio.get_cancelled_exc_class())):
             raise error
         # An exit, or an exception of the user's that is none: it must end neither the loop nor its thread.

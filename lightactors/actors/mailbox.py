@@ -146,6 +146,28 @@ class Mailbox:
             except MailboxFull:  # another thread took the room in between
                 continue
 
+    def deliver(self, message: Any) -> None:
+        """Put a message in past the bound, for a sender who counts for himself: see `when_room`. From any thread."""
+        self.open_queue()
+        with self.lock:
+            if self.closed:
+                raise self._refusal(message)
+            self.queue.append(message)
+        if get_ident() != self.loop.ident:
+            self._post_wake()
+        elif self.idle:
+            self.wake()
+
+    def when_room(self, tell: Callable[[], object]) -> None:
+        """Have `tell` called, once, when half of the mailbox is free or it is closed; from any thread."""
+        with self.lock:
+            if not self.closed and len(self.queue) * 2 > self.capacity:
+                if self._senders is _EMPTY:
+                    self._senders = deque()
+                insort(self._senders, (next(_places), tell), key=itemgetter(0))
+                return
+        tell()
+
     def _put_from_afar(self, message: Any) -> None:
         self.open_queue()
         with self.lock:

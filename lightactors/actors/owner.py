@@ -40,6 +40,22 @@ class State(IntEnum):
 
 
 @dataclass(frozen=True)
+class ProcessFigures:
+    """What an actor's process uses."""
+
+    pid: int
+    started: float  # seconds since the epoch
+    cpu: float  # seconds of processor time so far
+    memory: int  # bytes of it in memory, those shared with its siblings too
+    exit: str | None = None  # how it ended
+
+    def __str__(self) -> str:
+        if self.exit is not None:
+            return f"process {self.pid} {self.exit}"
+        return f"process {self.pid}, {self.cpu:.1f} s, {self.memory / 2**20:.0f} MB"
+
+
+@dataclass(frozen=True)
 class Statistics:
     """What one actor has done and has before it."""
 
@@ -54,6 +70,7 @@ class Statistics:
     failed: int  # of those, how many raised
     restarts: int
     children: int
+    process: ProcessFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,8 @@ class Tree:
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
+    __repr__ = __str__  # so that a notebook or a prompt draws it too
+
     def lines(self) -> list[str]:
         """Return the drawing, a line for each actor."""
         lines = [self._line()]
@@ -83,7 +102,9 @@ class Tree:
         if self.statistics is None:
             return f"{self.name} ({self.kind})"
         facts = [self.statistics.state]
-        if self.statistics.place != "task":
+        if self.statistics.process is not None:
+            facts.append(str(self.statistics.process))
+        elif self.statistics.place != "task":
             facts.append(self.statistics.place)
         if self.statistics.mailbox:
             facts.append(f"{self.statistics.mailbox} queued")
@@ -91,8 +112,13 @@ class Tree:
         if self.statistics.restarts:
             facts.append(f"{self.statistics.restarts} restarts")
         if self.last_error is not None:
-            facts.append(f"last error {self.last_error!r}")
+            facts.append(f"last error {_short(self.last_error)}")
         return f"{self.name} ({self.kind}): " + ", ".join(facts)
+
+
+def _short(error: BaseException) -> str:
+    first, *more = repr(error).split("\\n", 1)
+    return f"{first} …" if more else first
 
 
 class Owner(ABC):

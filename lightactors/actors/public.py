@@ -17,6 +17,7 @@ from lightactors.actors.owner import Owner, Statistics
 from lightactors.actors.ref import cell_of
 from lightactors.actors.stopping import stop_all
 from lightactors.actors.terminated import Terminated
+from lightactors.actors.why import Explanation, explain
 from lightactors.supervision.ladder import Ladder, Rung, ladder_of
 
 
@@ -93,3 +94,12 @@ def watch(ref: object) -> Watch:
 def statistics(ref: object) -> Statistics:
     """Return what an actor has done and has before it."""
     return cell_of(ref, "statistics()").statistics()
+
+
+def why(ref: object) -> Explanation:
+    """Explain an actor's end; printing the result tells it.
+
+    It has what the actor died of, with the causes, what it was handling, what was still queued, and for a process how
+    that ended and what it printed last. For an actor that was started again it is about the death before that.
+    """
+    return explain(cell_of(ref, "why()"))

@@ -140,7 +140,7 @@ class _BoundPlain(_Bound):
         """The handler has taken its turn; the rest is waited for beside the mailbox."""
         reply = Ask(self._cell.loop, self._cell.loop)
         self._cell.aside(value, reply, str(self._method), only_waits=True)
-        return await _reply(self._cell, reply)
+        return await reply_of(self._cell, reply)
 
     def _explain(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
         cell = self._cell
@@ -181,16 +181,17 @@ async def ask(cell: Cell, method: Method, args: tuple[Any, ...], kwargs: dict[st
     asker = cycles.holder.get()
     if asker is None:
         await cell.mailbox.put(envelope)
-        return await _reply(cell, reply)
+        return await reply_of(cell, reply)
     cycles.enter(asker, cell, reply)
     try:
         await cell.mailbox.put(envelope)
-        return await _reply(cell, reply)
+        return await reply_of(cell, reply)
     finally:
         cycles.leave(asker, cell, reply)
 
 
-async def _reply(cell: Cell, reply: Ask) -> Any:
+async def reply_of(cell: Cell, reply: Ask) -> Any:
+    """Wait for the reply; who is cancelled here cancels the handler there."""
     try:
         return await reply.reply()
     except BaseException:
@@ -225,7 +226,7 @@ class Ref(AnyRef, Generic[M_contra]):
         self._cell.behaviour.check(message)
         reply = Ask(None, self._cell.loop)
         await self._cell.mailbox.put((message, reply))
-        value: R = await _reply(self._cell, reply)
+        value: R = await reply_of(self._cell, reply)
         return value
 
 

@@ -7,7 +7,7 @@ import logging
 
 import anyio
 
-from lightactors.actors import loops, monitor
+from lightactors.actors import interrupts, loops, monitor
 from lightactors.actors import owner as owners
 from lightactors.actors.loops import Loop
 from lightactors.actors.owner import Owner
@@ -38,7 +38,7 @@ class DefaultRoot(System):
         logger.error("an actor failed, and no system was open that could raise it", exc_info=error)
 
     async def _live(self) -> None:
-        with monitor.watching(self.loop, BLOCKED_AFTER):
+        with interrupts.passed_on_by(self), monitor.watching(self.loop, BLOCKED_AFTER):
             try:
                 await anyio.sleep_forever()
             finally:

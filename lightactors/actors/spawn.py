@@ -15,7 +15,7 @@ import anyio
 from lightactors.actors import cycles, loops
 from lightactors.actors.behaviours import BehaviourCell
 from lightactors.actors.cell import Cell
-from lightactors.actors.keeper import Keeper
+from lightactors.actors.keeper import Keeper, cannot_be_remade
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import ActorRef, AnyRef, Ref, cell_within, introduce
@@ -207,18 +207,15 @@ def make_cell(owner: Owner, name: str, spec: ChildSpec, loop: loops.Loop) -> Cel
         behaviour = BehaviourCell(name, owner, loop, spec.options)
         behaviour.run(spec.kind, spec.args, dict(spec.kwargs))
         behaviour.ref = Ref[Any](behaviour)
-        behaviour.remake = _nothing
         return behaviour
     cell = Cell(name, owner, loop, spec.options)
     _embody(cell, spec)
     cell.ref = ActorRef(cell)
-    if owner.keeper is not None and owner.keeper.takes(spec.options) and not isinstance(spec, _Adopted):
+    if isinstance(spec, _Adopted):
+        cell.remake = cannot_be_remade
+    elif owner.keeper is not None and owner.keeper.takes(spec.options):
         cell.remake = partial(_embody, cell, spec)
     return cell
-
-
-def _nothing() -> None:
-    """A behaviour is called again, with its old arguments: there is nothing to make."""
 
 
 def _embody(cell: Cell, spec: ChildSpec) -> None:

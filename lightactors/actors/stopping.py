@@ -7,11 +7,13 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from lightactors.actors import loops
 from lightactors.actors.flag import Flag
 from lightactors.supervision.ladder import Ladder, Rung
 
@@ -47,7 +49,10 @@ async def stop_all(
     begin = anyio.current_time()
     climbs = [_Climb(cell, ladder or cell.ladder, begin, suspend) for cell in cells]
     with anyio.CancelScope(shield=True):
-        await _drain(climbs, together)
+        with ExitStack() as hurries:
+            for climb in climbs:
+                hurries.enter_context(climb.hurried())
+            await _drain(climbs, together)
         stubborn = [climb for climb in climbs if not climb.ended.is_set()]
         if len(stubborn) == 1:
             await stubborn[0].climb()
@@ -67,10 +72,10 @@ async def _drain(climbs: list[_Climb], together: bool) -> None:
         if anyio.current_time() >= climb.deadline:
             late.append(climb)
         elif not together:
-            await _before(climb.deadline, climb.ended)
+            await _before(climb.deadline, climb.drained)
     last_chance = anyio.current_time() + _LAST_CHANCE
     for climb in climbs:
-        await _before(last_chance if climb in late else climb.deadline, climb.ended)
+        await _before(last_chance if climb in late else climb.deadline, climb.drained)
 
 
 class _Climb:
@@ -80,13 +85,22 @@ class _Climb:
         self.rung = Rung.DRAIN
         self.deadline = begin + ladder.drain
         self.ended = Flag()
+        self.drained = Flag()  # it has ended, or somebody is in a hurry
         self._cell = cell
         self._ladder = ladder
         self._suspend = suspend
         if suspend:
-            cell.when_at_rest(self.ended.set)
+            cell.when_at_rest(self._has_ended)
         else:
-            cell.when_ended(self.ended.set)
+            cell.when_ended(self._has_ended)
+
+    def _has_ended(self, *_: object) -> None:
+        self.ended.set()
+        self.drained.set()
+
+    def hurried(self) -> AbstractContextManager[None]:
+        """Cut the drain short as soon as the system is in a hurry."""
+        return self._cell.system.hurry.waking(self.drained.set, loops.current())
 
     def drain(self) -> None:
         self._cell.order(self._cell.suspend if self._suspend else self._cell.close)

@@ -10,7 +10,7 @@ import inspect
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio.lowlevel
 
@@ -26,7 +26,18 @@ if TYPE_CHECKING:
 AHEAD = 16
 """Items that a producer may be ahead of its consumer."""
 
-_END = object()
+END = object()
+"""What a consumer gets after the last item."""
+
+
+class Outlet(Protocol):
+    """Where a production's items go; one at the other end of a link looks the same."""
+
+    loop: Loop
+
+    def push(self, item: object) -> None:
+        """Take an item, `END` or a `Failure`; on `loop`."""
+        ...
 
 
 class _Outlet:
@@ -63,7 +74,7 @@ class Production:
         self._credit = AHEAD
         self._stepping = False  # a turn is queued or under way
         self._closed = False
-        self.outlet: _Outlet
+        self.outlet: Outlet
         self.abandoned = False
         self.give_up: Callable[[], object] | None = None
 
@@ -136,7 +147,7 @@ class Production:
             try:
                 item = await anext(items)
             except StopAsyncIteration:
-                self._over(_END)
+                self._over(END)
             except Exception as error:
                 self._over(self._failure(error))
             else:
@@ -209,10 +220,17 @@ _STEPS = {interleaved: _step_method(interleaved) for interleaved in (False, True
 class Stream(AsyncIterator[Any]):
     """What a stream handler returns at the caller. Leaving it, or `aclose()`, ends the handler."""
 
-    def __init__(self, cell: Cell, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        method: Method,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        production: Any = None,  # one elsewhere, in place of one in this process
+    ) -> None:
         method.check(args, kwargs)
         self._cell = cell
-        self._production = Production(cell, method, (args, kwargs))
+        self._production = production or Production(cell, method, (args, kwargs))
         self._outlet: _Outlet | None = None
         self._taken = 0
         self._ended = False
@@ -248,7 +266,7 @@ class Stream(AsyncIterator[Any]):
 
     def _take(self, outlet: _Outlet) -> Any:
         item = outlet.items.popleft()
-        if item is _END:
+        if item is END:
             self._ended = True
             raise StopAsyncIteration
         if type(item) is Failure:
@@ -270,5 +288,5 @@ class Stream(AsyncIterator[Any]):
         return f"<stream {self._name}>"
 
 
-def _end(cell: Cell, production: Production) -> None:
+def _end(cell: Cell, production: Any) -> None:
     cell.loop.post(production.end)

@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
-from lightactors.actors import loops, monitor
+from lightactors.actors import interrupts, loops, monitor
 from lightactors.actors import owner as owners
+from lightactors.actors.flag import Flag
 from lightactors.actors.owner import Owner, Tree
 from lightactors.actors.spawn import Spawner
 from lightactors.errors import ConfigurationError, check_seconds, raise_together
@@ -59,6 +61,9 @@ class System(Owner, Spawner):
         self.context = contextvars.copy_context()
         self.failures: list[BaseException] = []
         self.on_failure: Callable[[], object] = lambda: None
+        # What Ctrl-C asks for; called in a signal handler, so it only posts and raises flags. None: there is no block.
+        self.on_interrupt: Callable[[], object] | None = None
+        self.hurry = Flag()  # raised by the second Ctrl-C: nobody is waited for any more before he is cancelled
         self._stopping = False
         self._dead_letters: deque[DeadLetter] = deque(maxlen=100)
         self._dead_letter_count = 0
@@ -135,6 +140,10 @@ async def open_system(
     gives each rung its own, those of processes too. If an
     actor fails, the block is cancelled and the failure raised from it. A handler that keeps its loop from
     turning for `blocked_after` seconds is reported by name (`math.inf`: never).
+
+    On the main thread, Ctrl-C cancels the block and leaves it as KeyboardInterrupt after the stop; a second one
+    cancels at once what still drains, a third kills the program. SIGTERM and SIGHUP do what the first Ctrl-C
+    does and leave the block as `SystemExit(128 + number)`. Handlers of your own stay.
     """
     if check_seconds("blocked_after", blocked_after) == 0:
         raise ConfigurationError("blocked_after=0 would report every loop; give seconds, more than 0")
@@ -142,9 +151,12 @@ async def open_system(
     token = owners.current.set(system)
     system.context = contextvars.copy_context()
     error: BaseException | None = None
-    with monitor.watching(system.loop, blocked_after):
+    block = anyio.CancelScope()
+    system.on_interrupt = partial(system.loop.post, block.cancel)
+    with interrupts.heard_by(system), monitor.watching(system.loop, blocked_after):
         try:
-            with anyio.CancelScope() as block:
+            await system.loop.pause()  # a Ctrl-C just before has asked asyncio for a cancellation: here it must come
+            with block:
                 system.on_failure = block.cancel
                 yield system
         except BaseException as raised:

@@ -16,7 +16,7 @@ class ExecutionEvent:
 
     def set(self) -> None:
         """Ask for the stop; from any thread or signal handler, as often as you like."""
-        self._flag.set()
+        self._flag.set_from_signal()
 
     def clear(self) -> None:
         """Take the request back, for those who have not seen it yet."""

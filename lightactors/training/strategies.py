@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import signal
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
@@ -85,11 +82,9 @@ class _Cast:
     """Who takes part in an execution, and what has become of them."""
 
     event: ExecutionEvent = field(default_factory=ExecutionEvent)
-    hurry: Flag = field(default_factory=Flag)
     errors: list[BaseException] = field(default_factory=list)
     playing: dict[str, Part] = field(default_factory=dict)
     nobody_plays: Flag = field(default_factory=Flag)
-    interrupted: bool = False
 
     async def play(self, name: str, part: Part) -> None:
         """See one part through to its end."""
@@ -109,10 +104,6 @@ class _Cast:
                 self.nobody_plays.set()
 
     def raise_errors(self) -> None:
-        if self.interrupted:
-            for error in self.errors:
-                logger.error("raised while the execution was interrupted", exc_info=error)
-            raise KeyboardInterrupt
         raise_together("several parts of the execution failed", self.errors)
 
 
@@ -123,7 +114,8 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
     execution ends when the algorithm has ended; the runners are then asked to stop. Any failure and Ctrl-C ask
     everybody to stop: they may finish alone for `graceful_delay` seconds, are then cancelled, and a thread
     that still runs `join_timeout` seconds later is reported by name and stack, and left behind. A second
-    Ctrl-C cancels at once. Ctrl-C leaves `execute` as `KeyboardInterrupt`, after the stop.
+    Ctrl-C cancels at once, a third kills the program. Ctrl-C leaves `execute` as `KeyboardInterrupt`, after the
+    stop; SIGTERM and SIGHUP stop as the first Ctrl-C does, and leave it as `SystemExit`.
 
     `managed_store=True` gives the store a mailbox and a thread, so that all may use it; False passes the object
     itself; None asks `LIGHTACTORS_MANAGED_STORE` or `AGL_MANAGED_STORE` (default: yes). `poll_interval` is
@@ -159,10 +151,10 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
     async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
         cast = _Cast()
         async with open_system("execution", grace=self.graceful_delay) as system:
-            with _ctrl_c(cast):
-                shared = await self._share(system, store)
-                await self._play(system, cast, algorithm, runner, shared)
-        cast.raise_errors()
+            system.on_interrupt = cast.event.set
+            shared = await self._share(system, store)
+            await self._play(system, cast, algorithm, runner, shared)
+            cast.raise_errors()
 
     async def _share(self, system: System, store: Store) -> Store:
         if not self.managed_store or isinstance(store, AnyRef):
@@ -190,16 +182,14 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
             for name, part in list(cast.playing.items()):
                 everybody.start_soon(cast.play, name, part)
             await cast.event
-            await self._wind_down(cast)
+            await self._wind_down(system, cast)
 
     def _place(self, name: str) -> Place:
         return "task" if name.startswith(self.main_thread) else "thread"
 
-    async def _wind_down(self, cast: _Cast) -> None:
-        if cast.interrupted:
-            logger.warning("stopping within %s s; press Ctrl-C again to cancel at once", self.graceful_delay)
+    async def _wind_down(self, system: System, cast: _Cast) -> None:
         with anyio.move_on_after(self.graceful_delay):
-            await _first(cast.nobody_plays, cast.hurry)
+            await _first(cast.nobody_plays, system.hurry)
         # All at once: none of them owns another, and one that takes its time must not hold up the others' cancellation.
         async with anyio.create_task_group() as stops:
             for part in cast.playing.values():
@@ -219,30 +209,6 @@ async def _first(*flags: Flag) -> None:
 
         for flag in flags:
             tasks.start_soon(wait, flag)
-
-
-@contextmanager
-def _ctrl_c(cast: _Cast) -> Generator[None]:
-    """Turn Ctrl-C into a request to stop, the second one into a cancellation, the third into what it was."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        if not cast.interrupted:
-            cast.interrupted = True
-            cast.event.set()
-        elif not cast.hurry.is_set():
-            cast.hurry.set()
-        else:
-            signal.signal(signal.SIGINT, before)
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _installed(backend: Backend) -> Backend:

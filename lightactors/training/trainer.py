@@ -180,10 +180,7 @@ class Trainer:
 
 
 def _run(function: Callable[[], Coroutine[Any, Any, T]], backend: Backend) -> T:
-    try:
-        return anyio.run(function, backend=backend)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt from None  # its way out of the loop is no news to who pressed Ctrl-C
+    return anyio.run(function, backend=backend)
 
 
 def _algorithm(given: Any) -> Algorithm:

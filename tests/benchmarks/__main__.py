@@ -12,7 +12,7 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import actors, imports, peers, rollouts
+from tests.benchmarks import actors, imports, links, peers, rollouts
 from tests.benchmarks.measure import Row
 
 
@@ -26,6 +26,7 @@ def main() -> None:
         if with_peers and backend == "asyncio":
             _add_peers({row.what: row for row in found})
         _print(f"{backend}, one process", found)
+        _print(f"{backend}, two processes", anyio.run(links.rows, backend, backend=backend))
     _print("start", imports.rows())
 
 

@@ -230,7 +230,7 @@ def test_interrupted_script_stops_its_actors_and_ends(script: Script, root: str,
 
     assert status in (-signal.SIGINT, 128 + signal.SIGINT)
     assert sorted(output) == ["worker stopped", "younger stopped"]
-    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.endswith("\nlightactors: stopped by Ctrl-C\n")
 
 
 def test_script_interrupted_in_a_blocking_handler_ends(script: Script) -> None:
@@ -255,4 +255,4 @@ def test_script_interrupted_in_a_blocking_handler_ends(script: Script) -> None:
 
     assert status in (-signal.SIGINT, 128 + signal.SIGINT)
     assert output == ["worker stopped"]
-    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.endswith("\nlightactors: stopped by Ctrl-C\n")

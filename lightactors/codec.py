@@ -1,0 +1,397 @@
+"""Values in and out: the arguments and replies of handlers as msgpack, and back by their annotations.
+
+The signature decides what arrives. A parameter or reply that is annotated arrives as that type: dataclasses,
+`msgspec.Struct`s, enums, dates, sets, tuples and so on. One without an annotation, or annotated `Any` or
+`object`, arrives as plain data: dicts, lists, strings, numbers, bytes. Only local annotations are looked at: no
+name of a type is taken from the data, and nothing is imported or unpickled for it.
+
+Refs and arrays: an annotation that is an actor class or a `Ref[M]` takes a ref, `numpy.ndarray` an array, which
+arrives read-only, because it lies in the bytes that came.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Coroutine, Mapping
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from msgspec.msgpack import Decoder, Encoder, Ext
+
+from lightactors.contract import Message, Method, is_actor_class
+from lightactors.errors import CannotTravel, ContractError, WrongCall, WrongMessage
+
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding hostile or torn bytes raises."""
+
+_REF = 1
+"""The msgpack extension that stands for a ref."""
+
+_PLAIN: tuple[Any, ...] = (str, int, float, bytes, dict, list, tuple, set)
+"""What a subclass of is sent as that very type: `numpy.float64`, `str` with a mark, a `defaultdict`."""
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Refs(Protocol):
+    """How refs leave and arrive; a link has one."""
+
+    def leave(self, value: object) -> bytes | None:
+        """Return what stands for a ref; None for a value that is no ref."""
+        ...
+
+    def arrive(self, wire: bytes) -> object:
+        """Return what stands in for a ref until its annotation is known."""
+        ...
+
+    def adopt(self, arrived: object, hint: Any) -> object:
+        """Return the ref, as its annotation calls for it; raise TypeError if that is no annotation of a ref."""
+        ...
+
+
+class Codec:
+    """Bytes of any value, refs included."""
+
+    def __init__(self, refs: Refs) -> None:
+        self._refs = refs
+        self._encoder = Encoder(enc_hook=self._stand_in)
+
+    def encode(self, value: object) -> bytes:
+        """Return a value as bytes; raise TypeError or OverflowError for what can't travel."""
+        return self._encoder.encode(value)
+
+    def decoder(self, hint: Any, where: str) -> Decoder[Any]:
+        """Return a decoder of what `hint` annotates; raise `ContractError`, naming `where`, if nothing can."""
+        try:
+            return Decoder(_wire_hint(hint), dec_hook=self._restore, ext_hook=self._arrive)
+        except TypeError as error:
+            raise ContractError(
+                f"{where} is annotated {_name(hint)}, which can't be told by its bytes: {error}"
+            ) from None
+
+    def _stand_in(self, value: Any) -> object:
+        wire = self._refs.leave(value)
+        if wire is not None:
+            return Ext(_REF, wire)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and isinstance(value, numpy.ndarray):
+            return _array_out(value)
+        for plain in _PLAIN:
+            if isinstance(value, plain):
+                return plain(value)
+        if numpy is not None and isinstance(value, numpy.generic):
+            return value.item()
+        raise TypeError(f"no bytes stand for type {type(value).__name__}")
+
+    def _arrive(self, code: int, data: memoryview) -> object:
+        return self._refs.arrive(bytes(data)) if code == _REF else Ext(code, bytes(data))
+
+    def _restore(self, hint: Any, value: object) -> object:
+        if isinstance(hint, _RefTo):
+            return self._refs.adopt(value, hint.actor)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and (typing.get_origin(hint) or hint) is numpy.ndarray:
+            return _array_in(numpy, value)
+        return self._refs.adopt(value, hint)
+
+
+class MethodCodec:
+    """The calls of one handler and its replies, or items, as bytes."""
+
+    def __init__(self, method: Method, codec: Codec) -> None:
+        self.method = method
+        self._codec = codec
+        self._encode = codec.encode
+        parameters = method.signature.parameters.values()
+        self._positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        self._needed = sum(p.default is p.empty for p in parameters if p.name in self._positional)
+        self._usual = self._positional_decoder(len(self._positional))
+        self._decoders_by_count = {len(self._positional): self._usual}
+
+    def encode_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """Return a call as bytes. Raises `WrongCall`, and `CannotTravel` for a value that can't leave the process."""
+        method = self.method
+        if kwargs or not method.least <= len(args) <= len(self._positional):
+            return self._encode_by_name(args, kwargs)
+        try:
+            return self._encode(args)
+        except (TypeError, OverflowError, ValueError, RecursionError) as error:
+            raise self._explain(args, kwargs, error) from None
+
+    def _encode_by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        self.method.check(args, kwargs)
+        try:
+            return self._encode(self.method.signature.bind(*args, **kwargs).arguments)
+        except (TypeError, OverflowError, ValueError, RecursionError) as error:
+            raise self._explain(args, kwargs, error) from None
+
+    def _explain(self, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> CannotTravel:
+        call = self.method.call(args, kwargs)
+        for name, value in self.method.signature.bind(*args, **kwargs).arguments.items():
+            if (reason := self._obstacle(value)) is not None:
+                return CannotTravel(f"{self.method}: argument {name!r} can't travel: {reason}", call)
+        return CannotTravel(f"{self.method} can't travel: {error}", call)
+
+    def _obstacle(self, value: object) -> str | None:
+        try:
+            self._encode(value)
+        except (TypeError, OverflowError, ValueError, RecursionError) as error:
+            return obstacle(value, error)
+        return None
+
+    def decode_call(self, body: Any) -> Arguments:
+        """Return the arguments; raise `WrongCall` where they don't fit the annotations."""
+        try:
+            return self._usual.decode(body), _NO_KEYWORDS
+        except MALFORMED:
+            return self._decode_otherwise(body)
+
+    def _decode_otherwise(self, body: Any) -> Arguments:
+        try:
+            raw = self._raw_arguments.decode(body)
+            if isinstance(raw, dict):
+                return self._by_name(raw)
+            if not self._needed <= len(raw) <= len(self._positional):
+                raise WrongCall(
+                    f"{self.method} came with {len(raw)} arguments; is the other end's class another version?"
+                )
+            return self._decoder_of(len(raw)).decode(body), _NO_KEYWORDS
+        except MALFORMED as error:
+            raise WrongCall(f"{self.method}: {error}") from None
+
+    def _by_name(self, raw: dict[str, msgspec.Raw]) -> Arguments:
+        arguments = {name: self._decoder_of_parameter(name).decode(value) for name, value in raw.items()}
+        bound = inspect.BoundArguments(self.method.signature, arguments)  # type: ignore[arg-type]
+        args, kwargs = bound.args, bound.kwargs
+        self.method.check(args, kwargs)
+        return args, kwargs
+
+    @cached_property
+    def _raw_arguments(self) -> Decoder[dict[str, msgspec.Raw] | list[msgspec.Raw]]:
+        return Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
+
+    def _decoder_of(self, count: int) -> Decoder[Any]:
+        if count not in self._decoders_by_count:
+            self._decoders_by_count[count] = self._positional_decoder(count)
+        return self._decoders_by_count[count]
+
+    def _positional_decoder(self, count: int) -> Decoder[Any]:
+        hints = tuple(_wire_hint(self._hints.get(name, Any)) for name in self._positional[:count])
+        for name in self._positional[:count]:
+            self._decoder_of_parameter(name)  # complains with the parameter's name
+        return self._codec.decoder(tuple[hints] if hints else tuple[()], str(self.method))  # type: ignore[valid-type]
+
+    def _decoder_of_parameter(self, name: str) -> Decoder[Any]:
+        parameter = self.method.signature.parameters.get(name)
+        if parameter is None:
+            raise WrongCall(f"{self.method} has no parameter {name!r}; is the other end's class another version?")
+        hint = self._hints.get(name, Any)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            hint = list[hint]  # type: ignore[valid-type]
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            hint = dict[str, hint]  # type: ignore[valid-type]
+        return self._codec.decoder(hint, f"parameter {name!r} of {self.method}")
+
+    @cached_property
+    def _hints(self) -> dict[str, Any]:
+        return _hints(self.method)
+
+    # Replies
+
+    def encode_reply(self, value: object) -> bytes:
+        """Return a reply, or an item of a stream, as bytes; raise `CannotTravel`."""
+        try:
+            return self._encode(value)
+        except (TypeError, OverflowError, ValueError, RecursionError) as error:
+            raise CannotTravel(f"the reply of {self.method} can't travel: {obstacle(value, error)}") from None
+
+    def decode_reply(self, body: Any) -> Any:
+        """Return the reply; raise `CannotTravel` where it is not what the handler's annotation says."""
+        try:
+            return self._reply.decode(body)
+        except MALFORMED as error:
+            raise CannotTravel(f"the reply of {self.method} is not what its annotation says: {error}") from None
+
+    @cached_property
+    def _reply(self) -> Decoder[Any]:
+        return self._codec.decoder(_reply_hint(self._hints.get("return", Any)), f"the reply of {self.method}")
+
+
+class MessageCodec:
+    """The messages of a behaviour and their replies as bytes.
+
+    A message carries the name of its class, which is looked up among the classes that the receiver's own
+    annotation lists. Where that lists none, plain data arrives.
+    """
+
+    def __init__(self, name: str, messages: tuple[type[Any], ...], codec: Codec) -> None:
+        self.name = name
+        self._codec = codec
+        self._envelope = Decoder(tuple[str, msgspec.Raw])
+        self._class_by_name = {cls.__qualname__: cls for cls in messages}
+        if len(self._class_by_name) < len(messages):
+            raise ContractError(f"two messages of {name} have the same name; rename one, so that bytes can tell them")
+        self._decoders: dict[Any, Decoder[Any]] = {}
+
+    def encode(self, message: object) -> bytes:
+        """Return a message as bytes; raise `CannotTravel`."""
+        tag = next((name for name, cls in self._class_by_name.items() if isinstance(message, cls)), "")
+        try:
+            return self._codec.encode((tag, message))
+        except (TypeError, OverflowError, ValueError, RecursionError) as error:
+            raise CannotTravel(f"{self.name}: a message can't travel: {obstacle(message, error)}", message) from None
+
+    def decode(self, body: Any) -> Any:
+        """Return the message; raise `WrongMessage` for one that the behaviour does not take."""
+        try:
+            tag, raw = self._envelope.decode(body)
+            cls = self._class_by_name.get(tag)
+            if cls is None and self._class_by_name:
+                raise WrongMessage(
+                    f"{self.name} takes {' | '.join(self._class_by_name)}, got a {tag or 'nameless one'}"
+                )
+            return self._decoder(Any if cls is None else cls).decode(raw)
+        except MALFORMED as error:
+            raise WrongMessage(f"{self.name}: {error}") from None
+
+    def encode_reply(self, value: object) -> bytes:
+        """Return a reply as bytes; raise `CannotTravel`."""
+        try:
+            return self._codec.encode(value)
+        except (TypeError, OverflowError, ValueError, RecursionError) as error:
+            raise CannotTravel(f"a reply of {self.name} can't travel: {obstacle(value, error)}") from None
+
+    def decode_reply(self, message: type[Any], body: Any) -> Any:
+        """Return the reply to a message of that class."""
+        try:
+            return self._decoder(_reply_of_message(message)).decode(body)
+        except MALFORMED as error:
+            raise CannotTravel(f"the reply of {self.name} to a {message.__name__} is no such thing: {error}") from None
+
+    def _decoder(self, hint: Any) -> Decoder[Any]:
+        if hint not in self._decoders:
+            self._decoders[hint] = self._codec.decoder(hint, f"a message or reply of {self.name}")
+        return self._decoders[hint]
+
+
+_NO_KEYWORDS: dict[str, Any] = {}
+"""The keywords of a call that has none; nobody writes into it."""
+
+
+def obstacle(value: object, error: Exception) -> str:
+    """Say why a value can't travel, and what to do about it."""
+    if isinstance(error, OverflowError):
+        return f"{error}; send an int of more than 64 bits as a str"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or contains itself"
+    if is_actor_class(type(value)):
+        return f"{type(value).__name__} is an actor; send its ref, from spawn() or ref_of(self)"
+    cure = "use a dataclass, a msgspec.Struct or plain data"
+    return f"{error}; {cure}"
+
+
+# Annotations
+
+
+class _RefTo(type):
+    """The type of the classes that stand for an actor class in a decoder's hint."""
+
+    # msgspec lets `dec_hook` make what it does not know, and then checks it by isinstance: a ref passes for its actor.
+    actor: Any
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return True
+
+
+def _wire_hint(hint: Any) -> Any:
+    """Return an annotation as msgspec takes it: with a mark for each actor class, and `Any` for `object`."""
+    if hint is object or isinstance(hint, TypeVar):
+        return Any
+    if isinstance(hint, type) and is_actor_class(hint):
+        return _RefTo(hint.__name__, (), {"actor": hint})
+    arguments = typing.get_args(hint)
+    if not arguments or not any(_is_marked(argument) for argument in arguments):
+        return hint
+    inner = tuple(_wire_hint(argument) for argument in arguments)
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return typing.Union[inner]  # noqa: UP007 (made of a tuple)
+    return hint.copy_with(inner) if hasattr(hint, "copy_with") else typing.get_origin(hint)[inner]
+
+
+def _is_marked(hint: Any) -> bool:
+    """Tell whether `_wire_hint` would change an annotation."""
+    if isinstance(hint, type) and typing.get_origin(hint) is None:
+        return hint is object or is_actor_class(hint)
+    return any(_is_marked(argument) for argument in typing.get_args(hint))
+
+
+def _hints(method: Method) -> dict[str, Any]:
+    """Evaluate a handler's annotations; raise `ContractError` naming one that can't be."""
+    try:
+        return typing.get_type_hints(method.function, include_extras=True)
+    except NameError as error:
+        raise ContractError(
+            f"{method} can't be reached from another process, because an annotation means nothing at run time: "
+            f"{error}; import that name outside `if TYPE_CHECKING`, at the top of the module"
+        ) from None
+
+
+_BRINGS_FIRST = {AsyncIterator, AsyncGenerator, AsyncIterable, Awaitable}
+
+
+def _reply_hint(hint: Any) -> Any:
+    """Return what a handler's return annotation says of the reply, or of each item."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in _BRINGS_FIRST and arguments:
+        return arguments[0]
+    if origin is Coroutine:
+        return arguments[2]
+    if origin in (typing.Union, types.UnionType):
+        members = tuple(_reply_hint(argument) for argument in arguments)
+        return typing.Union[members]  # noqa: UP007 (made of a tuple)
+    return hint
+
+
+def _reply_of_message(message: type[Any]) -> Any:
+    """Return the `R` of a `Message[R]`."""
+    for cls in message.__mro__:
+        for base in getattr(cls, "__orig_bases__", ()):
+            if typing.get_origin(base) is Message:
+                return _evaluated(typing.get_args(base)[0], cls)
+    return Any
+
+
+def _evaluated(hint: Any, cls: type[Any]) -> Any:
+    if isinstance(hint, typing.ForwardRef):
+        module: Mapping[str, Any] = vars(sys.modules[cls.__module__])
+        return typing.get_type_hints(type("_", (), {"__annotations__": {"reply": hint}}), dict(module))["reply"]
+    return hint
+
+
+def _name(hint: Any) -> str:
+    return getattr(hint, "__name__", None) or str(hint)
+
+
+# Arrays
+
+
+def _array_out(array: Any) -> object:
+    if array.dtype.hasobject or array.dtype.fields:
+        raise TypeError(f"an array of {array.dtype} has no plain bytes")
+    flat = array if array.flags.c_contiguous else array.copy(order="C")
+    return array.dtype.str, array.shape, memoryview(flat.reshape(-1).view("u1"))
+
+
+def _array_in(numpy: Any, value: Any) -> object:
+    try:
+        kind, shape, data = msgspec.convert(value, tuple[str, tuple[int, ...], bytes])
+        dtype = numpy.dtype(kind)
+        if dtype.hasobject:
+            raise ValueError(f"an array of {kind}")
+        return numpy.frombuffer(data, dtype).reshape(shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"no array: {error}") from None

@@ -1,0 +1,183 @@
+"""The hand-over: what a new process is to be, pickled by its parent for this one child.
+
+Only here is anything unpickled: by a child, from its own parent, over the socket that it was born with.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing import spawn as multiprocessing_spawn
+from typing import Any
+
+from lightactors.contract import Behaviour
+from lightactors.errors import SpawnError
+from lightactors.supervision.ladder import Ladder
+from lightactors.supervision.spec import ChildSpec
+
+_MAIN = b"__main__"
+
+_PREAMBLE = 8
+"""Bytes that come before anything else, for the child has to know which loop to run before it can read on it."""
+
+
+def preamble(backend: str) -> bytes:
+    """Return what is sent first: the name of the loop to run."""
+    return backend.encode().ljust(_PREAMBLE)
+
+
+def read_preamble(sock: socket.socket) -> str:
+    """Return the name of the loop to run; empty: the parent is gone."""
+    return sock.recv(_PREAMBLE, socket.MSG_WAITALL).decode().strip()
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """An actor class or behaviour by its name: where a child finds it."""
+
+    module: str
+    name: str
+
+    def find(self) -> Any:
+        found: Any = importlib.import_module(self.module)
+        for part in self.name.split("."):
+            found = getattr(found, part)
+        return found
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """What a child runs, and where in the tree it stands."""
+
+    kind: Any  # a _Kind, or the class or behaviour itself where it has no name to be found by
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    name: str
+    owner: str  # the path of its owner
+    mailbox: float
+    ladder: Ladder
+    main: Mapping[str, Any] = field(default_factory=dict)  # how to import the program's main module, where it is needed
+
+    def spec(self) -> ChildSpec:
+        """Return what is to be spawned; on the child's side."""
+        kind = self.kind.find() if isinstance(self.kind, _Kind) else self.kind
+        return ChildSpec(kind, self.args, self.kwargs)
+
+
+def pack(what: HandOver, path: str, persistent_id: Callable[[object], object]) -> bytes:
+    """Return a hand-over as bytes; raise `SpawnError` that says what can't travel and how it could."""
+    kind = what.kind.function if isinstance(what.kind, Behaviour) else what.kind
+    named = _Kind(kind.__module__, kind.__qualname__)
+    if _is_importable(named, what.kind):
+        what = _replaced(what, named)
+        pickler: Any = pickle.Pickler
+    else:
+        pickler = _by_value(kind, path)
+    body = _pickled(what, path, persistent_id, pickler)
+    main = _main_module() if _MAIN in body else {}
+    # Two pickles, one after the other: the second one may only be read once the main module is imported.
+    return pickle.dumps(main) + body
+
+
+def _replaced(what: HandOver, kind: _Kind) -> HandOver:
+    return HandOver(kind, what.args, what.kwargs, what.name, what.owner, what.mailbox, what.ladder)
+
+
+def _is_importable(named: _Kind, kind: Any) -> bool:
+    if named.module == "__main__" and not _main_module():
+        return False  # a notebook, or a prompt
+    try:
+        return named.find() is kind
+    except (ImportError, AttributeError):
+        return False
+
+
+def _main_module() -> dict[str, Any]:
+    """Return how a child finds what this program's main module defines, as multiprocessing does; empty: it can't."""
+    data = multiprocessing_spawn.get_preparation_data("")
+    return (
+        {key: data[key] for key in ("init_main_from_name", "init_main_from_path", "sys_argv") if key in data}
+        if ("init_main_from_name" in data or "init_main_from_path" in data)
+        else {}
+    )
+
+
+def _by_value(kind: Any, path: str) -> Any:
+    try:
+        import cloudpickle  # optional: only classes that no module holds need it
+    except ImportError:
+        raise SpawnError(
+            f"{path} can't live in a process: {kind.__qualname__} is defined in {_where(kind)}, where a new process "
+            "can't import it; move it to a module, or pip install 'lightactors[notebook]' to send it by value"
+        ) from None
+    return cloudpickle.Pickler
+
+
+def _where(kind: Any) -> str:
+    if "<locals>" in kind.__qualname__:
+        return "a function"
+    return (
+        "a notebook or at a prompt"
+        if kind.__module__ == "__main__"
+        else f"module {kind.__module__!r} under another name"
+    )
+
+
+def _pickled(what: HandOver, path: str, persistent_id: Callable[[object], object], base: Any) -> bytes:
+    class Pickler(base):  # type: ignore[misc]
+        def persistent_id(self, value: object) -> object:
+            return persistent_id(value)
+
+    out = io.BytesIO()
+    try:
+        Pickler(out, protocol=pickle.HIGHEST_PROTOCOL).dump(what)
+    except Exception as error:
+        culprit = _culprit(what, Pickler)
+        raise SpawnError(
+            f"{path} can't live in a process: {culprit} can't be sent there ({error}); pass what it is made of instead"
+        ) from error
+    return out.getvalue()
+
+
+def _culprit(what: HandOver, pickler: Any) -> str:
+    """Name the argument that can't be pickled."""
+    arguments = {f"argument {number}": value for number, value in enumerate(what.args, 1)}
+    arguments |= {f"argument {name!r}": value for name, value in what.kwargs.items()}
+    for name, value in arguments.items():
+        try:
+            pickler(io.BytesIO()).dump(value)
+        except Exception:
+            return f"{name}, {value!r},"
+    return "its class"
+
+
+def unpack(payload: bytes, persistent_load: Callable[[Any], object]) -> HandOver:
+    """Return the hand-over that came; on the child's side. Raises what importing it raises."""
+    source = io.BytesIO(payload)
+    main = pickle.load(source)
+    if main:
+        _import_main(main)
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, pid: Any) -> object:
+            return persistent_load(pid)
+
+    what: HandOver = Unpickler(source).load()
+    return what
+
+
+def _import_main(main: dict[str, Any]) -> None:
+    try:
+        multiprocessing_spawn.prepare(main)
+    except BaseException as error:
+        where = main.get("init_main_from_path") or main.get("init_main_from_name")
+        raise SpawnError(
+            f"the new process could not import the program's main module, {where}: {error!r}; put what the program "
+            "runs under `if __name__ == '__main__':`, or move the actor class to a module of its own"
+        ) from error
+    sys.modules["__main__"] = sys.modules["__mp_main__"]

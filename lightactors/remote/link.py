@@ -1,0 +1,283 @@
+"""The link between two nodes, without its socket: frames in, calls out; calls in, bytes out.
+
+A plain object on one loop's thread; the carrier feeds it and fetches what is to be written. Whatever was sent
+when the loop comes round leaves as one batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Raw
+
+from lightactors.errors import LinkError, LinkLost
+from lightactors.remote import frames
+from lightactors.remote.frames import BATCH, LIMIT, AnyFrame, Parser, pack
+
+if TYPE_CHECKING:
+    from lightactors.remote.standin import StandIn
+
+
+class Waiter(Protocol):
+    """Who waits for what comes back under an id."""
+
+    def replied(self, body: Raw) -> None: ...
+    def failed(self, error: Raw) -> None: ...
+    def brought(self, body: Raw) -> None:
+        """Take an item."""
+        ...
+
+    def ended(self) -> None: ...
+    def lost(self, error: Exception) -> None: ...
+
+    standin: StandIn
+
+
+class Service(Protocol):
+    """What the other end may reach here."""
+
+    def asked(self, frame: frames.Ask) -> None: ...
+    def told(self, frame: frames.Tell) -> None: ...
+    def opened(self, frame: frames.Open) -> None: ...
+    def granted(self, frame: frames.Grant) -> None: ...
+    def cancelled(self, frame: frames.Cancel) -> None: ...
+    def watched(self, frame: frames.Watch) -> None: ...
+    def stopped(self, frame: frames.Stop) -> None: ...
+    def settle(self) -> None:
+        """A whole read has been handled."""
+        ...
+
+    def lost(self) -> None: ...
+
+
+class Listener:
+    """What a link tells of its own life; override what you care for. Called on the link's loop."""
+
+    def hand_over(self, link: Link, payload: bytes) -> None:
+        """The other end says what is to be done here."""
+
+    def ready(self, link: Link) -> None:
+        """What was handed over has started."""
+
+    def failed(self, link: Link, error: Raw) -> None:
+        """What was handed over could not start; `link.node.failure(error, ...)` rebuilds the error."""
+
+    def stop(self, link: Link, grace: float) -> None:
+        """The other end wants the root target stopped."""
+
+    def goodbye(self, link: Link) -> None:
+        """The other end leaves in peace; `lost` follows."""
+
+    def lost(self, link: Link, error: LinkLost) -> None:
+        """The link has ended, however: called once."""
+
+
+class Link:
+    """One end of the conversation of two nodes."""
+
+    def __init__(self, label: str, service: Callable[[Link], Service], listener: Listener, limit: int = LIMIT) -> None:
+        self.label = label
+        self.limit = limit
+        self.listener = listener
+        self.error: LinkLost | None = None  # why it has ended
+        self.is_writable = True  # it is open, and its carrier keeps up
+        self.wake: Callable[[], object] = lambda: None  # the carrier's: something is to be written
+        self.shut: Callable[[], object] = lambda: None  # the carrier's: close the socket, after writing
+        self._parser = Parser(limit)
+        self._ids = itertools.count()
+        self._waiters: dict[int, Waiter] = {}
+        self._pings: dict[int, Callable[[], object]] = {}
+        # Weakly: a ref that nobody holds any more needs no word of its target.
+        self._standins: dict[int, weakref.WeakSet[StandIn]] = {}
+        self._batch: list[AnyFrame] = []
+        self._batches: list[list[AnyFrame]] = []
+        self._size = 0
+        self.service = service(self)
+        self._actions: dict[type[AnyFrame], Callable[[Any], None]] = {
+            frames.Ask: self.service.asked,
+            frames.Tell: self.service.told,
+            frames.Open: self.service.opened,
+            frames.Grant: self.service.granted,
+            frames.Cancel: self.service.cancelled,
+            frames.Watch: self.service.watched,
+            frames.Stop: self.service.stopped,
+            frames.Reply: self._replied,
+            frames.Error: self._errored,
+            frames.Item: self._brought,
+            frames.End: self._ended,
+            frames.Credit: self._credited,
+            frames.Terminated: self._terminated,
+            frames.HandOver: lambda frame: listener.hand_over(self, frame.payload),
+            frames.Ready: lambda _: listener.ready(self),
+            frames.Failed: lambda frame: listener.failed(self, frame.error),
+            frames.Goodbye: lambda _: listener.goodbye(self),
+            frames.Ping: lambda frame: self.send(frames.Pong(frame.id)),
+            frames.Pong: self._ponged,
+        }
+
+    # Out
+
+    def send(self, frame: AnyFrame, size: int = 0) -> None:
+        """Have a frame, whose body is of `size` bytes, leave with the next batch; an ended link drops it."""
+        if self.error is not None:
+            return
+        if not self._batch:
+            self.wake()
+        self._batch.append(frame)
+        self._size += size
+        if self._size > BATCH:
+            self._cut()
+
+    def _cut(self) -> None:
+        self._batches.append(self._batch)
+        self._batch = []
+        self._size = 0
+
+    def take(self) -> list[bytearray]:
+        """Return what is to be written now."""
+        if self._batch:
+            self._cut()
+        batches, self._batches = self._batches, []
+        return [pack(batch) for batch in batches]
+
+    def ask(self, target: int, method: str, body: bytes, waiter: Waiter) -> int:
+        """Send an ask; return its id."""
+        number = next(self._ids)
+        self._waiters[number] = waiter
+        self.send(frames.Ask(number, target, method, Raw(body)), len(body))
+        return number
+
+    def tell(self, target: int, method: str, body: bytes) -> None:
+        self.send(frames.Tell(target, method, Raw(body)), len(body))
+
+    def open(self, target: int, method: str, body: bytes, waiter: Waiter) -> int:
+        """Start a stream; return its id."""
+        number = next(self._ids)
+        self._waiters[number] = waiter
+        self.send(frames.Open(number, target, method, Raw(body)), len(body))
+        return number
+
+    def cancel(self, number: int) -> None:
+        """Give up an ask or a stream."""
+        if self._waiters.pop(number, None) is not None:
+            self.send(frames.Cancel(number))
+
+    def ping(self, tell: Callable[[], object]) -> None:
+        """Have `tell` called when the other end's loop has answered."""
+        number = next(self._ids)
+        self._pings[number] = tell
+        self.send(frames.Ping(number))
+
+    def hand_over(self, payload: bytes) -> None:
+        """Say what the other end is to do."""
+        self.send(frames.HandOver(payload), len(payload))
+
+    def ready(self) -> None:
+        """Say that what was handed over has started."""
+        self.send(frames.Ready())
+
+    def failed(self, error: bytes) -> None:
+        """Say that what was handed over could not start."""
+        self.send(frames.Failed(Raw(error)), len(error))
+
+    def stop(self, target: int, grace: float) -> None:
+        """Have a target stopped."""
+        self.send(frames.Stop(target, grace))
+
+    def goodbye(self) -> None:
+        """End the link in peace, after what was sent before."""
+        self.send(frames.Goodbye())
+        self.shut()
+
+    # In
+
+    def receive(self, data: bytes) -> None:
+        """Act on what has come. Bytes that make no sense end the link, and nothing else."""
+        try:
+            for batch in self._parser.feed(data):
+                for frame in batch:
+                    self._actions[type(frame)](frame)
+        except LinkError as error:
+            self.lose(f"the other end broke the protocol: {error}")
+        else:
+            self.service.settle()
+
+    def _replied(self, frame: frames.Reply) -> None:
+        waiter = self._waiters.pop(frame.id, None)
+        if waiter is not None:  # else it was cancelled, and the reply already on its way
+            waiter.replied(frame.body)
+
+    def _errored(self, frame: frames.Error) -> None:
+        waiter = self._waiters.pop(frame.id, None)
+        if waiter is not None:
+            waiter.failed(frame.error)
+
+    def _brought(self, frame: frames.Item) -> None:
+        waiter = self._waiters.get(frame.id)
+        if waiter is not None:
+            waiter.brought(frame.body)
+
+    def _ended(self, frame: frames.End) -> None:
+        waiter = self._waiters.pop(frame.id, None)
+        if waiter is not None:
+            waiter.ended()
+
+    def _ponged(self, frame: frames.Pong) -> None:
+        tell = self._pings.pop(frame.id, None)
+        if tell is not None:
+            tell()
+
+    # Stand-ins
+
+    def join(self, standin: StandIn, target: int) -> None:
+        """Tell a stand-in of its target's credit and end, and of the link's."""
+        self._standins.setdefault(target, weakref.WeakSet()).add(standin)
+
+    def leave(self, standin: StandIn, target: int, error: Exception) -> None:
+        """Tell it no more; its unanswered asks fail with `error`."""
+        self.standins(target).discard(standin)
+        for number, waiter in list(self._waiters.items()):
+            if waiter.standin is standin:
+                del self._waiters[number]
+                waiter.lost(error)
+
+    def standins(self, target: int) -> weakref.WeakSet[StandIn]:
+        return self._standins.get(target) or weakref.WeakSet()
+
+    def _credited(self, frame: frames.Credit) -> None:
+        for standin in list(self.standins(frame.target)):
+            standin.credited(frame.messages)
+
+    def _terminated(self, frame: frames.Terminated) -> None:
+        for standin in list(self.standins(frame.target)):
+            standin.has_ended(frame.reason, frame.error)
+
+    def resume(self) -> None:
+        """Go on: the carrier keeps up again."""
+        self.is_writable = self.error is None
+        for standins in list(self._standins.values()):
+            for standin in list(standins):
+                standin.go_on()
+
+    # The end
+
+    def lose(self, reason: str) -> None:
+        """End: nothing comes any more. The stand-ins decide about what is unanswered."""
+        if self.error is not None:
+            return
+        self.error = LinkLost(f"the link to {self.label} ended: {reason}")
+        self.is_writable = False
+        self._batch, self._batches = [], []
+        self._pings.clear()
+        self.service.lost()
+        for standins in list(self._standins.values()):
+            for standin in list(standins):
+                standin.link_lost(self.error)
+        self.shut()
+        self.listener.lost(self, self.error)
+
+    def __repr__(self) -> str:
+        return f"<link to {self.label} {'ended' if self.error else 'open'}>"

@@ -1,0 +1,304 @@
+"""The node: what one process knows of its links, and of the actors that others may reach over them."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import socket
+import threading
+import typing
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import msgspec
+from msgspec.msgpack import Decoder, Encoder
+
+from lightactors.actors.owner import Owner
+from lightactors.actors.ref import AnyRef, Ref, cell_of
+from lightactors.actors.terminated import Reason
+from lightactors.codec import MALFORMED, Codec, MessageCodec, MethodCodec
+from lightactors.contract import Behaviour, Contract, Method, contract_of, is_actor_class, message_classes
+from lightactors.errors import CannotTravel, UnknownHandler
+from lightactors.remote import carrier, failures
+from lightactors.remote.frames import LIMIT
+from lightactors.remote.link import Link, Listener
+from lightactors.remote.serve import ServiceOfNode
+from lightactors.remote.standin import ROOT, Adopted, Messages, StandIn
+
+if TYPE_CHECKING:
+    from lightactors.actors.cell import Cell
+    from lightactors.actors.keeper import Keeper
+    from lightactors.actors.system import System
+    from lightactors.actors.terminated import Terminated
+
+_EPITAPHS = 1000
+"""Actors whose end is remembered for those who ask only then."""
+
+_SLACK = 1024
+"""Bytes that a batch of one frame needs beside the body."""
+
+
+class Node:
+    """One process among others. It belongs to a system, and works on the loop that it was made on."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.loop = system.loop
+        self.abroad = _Abroad(self)
+        # From a random number on: a process that was started again must not give an actor the number of another.
+        self._numbers = itertools.count(secrets.randbits(52) + 1)
+        self._cells: dict[int, Cell] = {}
+        self._number_by_cell: dict[Cell, int] = {}
+        self._epitaphs: OrderedDict[int, str] = OrderedDict()
+        self._lock = threading.Lock()  # between threads: actors on any of them may send refs
+        self._services: dict[Link, ServiceOfNode] = {}
+
+    async def open(self, sock: socket.socket, listener: Listener, *, label: str, limit: int = LIMIT) -> Link:
+        """Open a link over a connected stream socket, which it owns from now on."""
+        services: list[ServiceOfNode] = []
+
+        def serve(link: Link) -> ServiceOfNode:
+            services.append(ServiceOfNode(link, self))
+            return services[0]
+
+        link = Link(label, serve, listener, limit)
+        self._services[link] = services[0]
+        await carrier.carry(link, sock)
+        return link
+
+    def export_root(self, link: Link, ref: object) -> None:
+        """Let the other end reach an actor as what the link was opened for."""
+        self._services[link].root = cell_of(ref, "export_root()")
+
+    def forget(self, link: Link) -> None:
+        self._services.pop(link, None)
+
+    def failure(self, body: Any, known: type[Any] | None = None) -> Exception:
+        """Return the error that came as bytes, as `Listener.failed` gets it."""
+        return failures.decode(body, known)
+
+    def fail(self, link: Link, error: BaseException) -> None:
+        """Say that what was handed over could not start."""
+        link.failed(failures.encode(error))
+
+    # Refs on their way
+
+    def refs(self, link: Link | None) -> LinkRefs:
+        return LinkRefs(self, link)
+
+    def persistent_id(self, value: object) -> object:
+        """Return what stands for a ref in a pickle, as `pickle.Pickler.persistent_id` does; None for no ref.
+
+        It names the actor's class, and is for `persistent_load` at the other end of one of this node's links.
+        """
+        wire = self.refs(None).leave(value)
+        if wire is None:
+            return None
+        cell = cell_of(value, "a pickle")
+        if isinstance(value, Ref):
+            behaviour: Behaviour[Any, ...] = cell.behaviour  # type: ignore[attr-defined]
+            return wire, (behaviour.name, behaviour.messages)
+        return wire, cell.contract.actor
+
+    def persistent_load(self, link: Link, pid: Any) -> object:
+        """Return the ref that came in a pickle over the link."""
+        wire, kind = pid
+        refs = self._services[link].refs
+        return refs.meet(refs.arrive(wire), Messages(*kind) if isinstance(kind, tuple) else contract_of(kind))
+
+    # Exports
+
+    def export(self, cell: Cell) -> int:
+        """Return the number under which others reach an actor, for as long as it runs; from any thread."""
+        with self._lock:
+            number = self._number_by_cell.get(cell)
+            if number is not None:
+                return number
+            number = self._number_by_cell[cell] = next(self._numbers)
+            self._cells[number] = cell
+        cell.when_ended(lambda terminated: self.loop.order(self._has_ended, cell, number, terminated))
+        return number
+
+    def _has_ended(self, cell: Cell, number: int, terminated: Terminated) -> None:
+        self._epitaphs[number] = terminated.reason.name
+        if len(self._epitaphs) > _EPITAPHS:
+            self._epitaphs.popitem(last=False)
+        with self._lock:
+            self._number_by_cell.pop(cell, None)
+            self._cells.pop(number, None)
+        for service in self._services.values():
+            service.forget(number)
+
+    def exported(self, number: int) -> Cell | None:
+        return self._cells.get(number)
+
+    def root_of(self, link: Link) -> Cell | None:
+        return self._services[link].root
+
+    def epitaph(self, number: int) -> str:
+        """Return how an actor ended that is no more."""
+        return self._epitaphs.get(number, Reason.STOPPED.name)
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Start a task of the node's own."""
+        self.loop.start(function, name, self.system.context.copy())
+
+
+_nodes: WeakKeyDictionary[System, Node] = WeakKeyDictionary()
+
+
+def node_of(system: System) -> Node:
+    """Return the system's node, made on first use; on the system's loop."""
+    node = _nodes.get(system)
+    if node is None:
+        node = _nodes[system] = Node(system)
+    return node
+
+
+class _Abroad(Owner):
+    """The owner of the stand-ins for refs that came: no branch of the tree, for their actors have owners elsewhere."""
+
+    __slots__ = ("_node", "children", "keeper", "loop", "name", "system")
+
+    def __init__(self, node: Node) -> None:
+        self.name = "abroad"
+        self.system = node.system
+        self.loop = node.loop
+        self.children = {}
+        self.keeper = None
+
+    def keep_children(self, keeper: Keeper) -> None:
+        raise AssertionError(f"{keeper!r} came for actors that have owners elsewhere")
+
+    def shut_down(self) -> None:
+        raise AssertionError("what stands for actors elsewhere has no end of its own")
+
+    def child_failed(self, child: Cell, error: BaseException) -> None:
+        """It is its owner's there."""
+
+    def refusal(self) -> str | None:
+        return None
+
+    @property
+    def path(self) -> str:
+        return self.name
+
+
+class _WireRef(msgspec.Struct, array_like=True):
+    """A ref on its way."""
+
+    is_yours: bool  # the target is an actor of the receiver
+    target: int
+    is_behaviour: bool
+    kind: str
+    path: str
+
+
+_encoder = Encoder()
+_decoder = Decoder(_WireRef)
+
+
+class _Arrived:
+    """A ref that has come, and no annotation has said yet what it is to be."""
+
+    def __init__(self, wire: _WireRef) -> None:
+        self.wire = wire
+
+    def __getattr__(self, name: str) -> Any:
+        raise UnknownHandler(f"{self!r} came where no annotation says what it is; annotate it with the actor's class")
+
+    def __repr__(self) -> str:
+        return f"<ref {self.wire.kind} {self.wire.path}, not annotated>"
+
+
+class LinkRefs:
+    """Refs, and with them all values, as they leave and arrive over one link (see `codec.Refs`)."""
+
+    def __init__(self, node: Node, link: Link | None) -> None:
+        self.link = link
+        self._node = node
+        self._codec = Codec(self)
+        self._methods: dict[int, MethodCodec] = {}
+        self._messages: dict[int, MessageCodec] = {}
+
+    def method(self, method: Method) -> MethodCodec:
+        """Return the codec of a handler."""
+        codec = self._methods.get(id(method))
+        if codec is None:
+            codec = self._methods[id(method)] = MethodCodec(method, self._codec)
+        return codec
+
+    def messages(self, behaviour: Behaviour[Any, ...]) -> MessageCodec:
+        """Return the codec of a behaviour's messages."""
+        codec = self._messages.get(id(behaviour))
+        if codec is None:
+            codec = self._messages[id(behaviour)] = MessageCodec(behaviour.name, behaviour.messages, self._codec)
+        return codec
+
+    def check_size(self, body: bytes, what: str) -> None:
+        """Raise `CannotTravel` for what is larger than the link takes."""
+        limit = LIMIT if self.link is None else self.link.limit
+        if len(body) + _SLACK > limit:
+            raise CannotTravel(f"{what} has {len(body)} bytes; the link takes {limit}, send it in parts")
+
+    # Leaving
+
+    def leave(self, value: object) -> bytes | None:
+        if not isinstance(value, AnyRef):
+            return None
+        cell = cell_of(value, "a message")
+        is_yours = isinstance(cell, StandIn) and self.link is not None and cell.link is self.link
+        target = cell.target if is_yours and isinstance(cell, StandIn) else self._node.export(cell)
+        return _encoder.encode(_WireRef(is_yours, target, isinstance(value, Ref), cell.kind, cell.path))
+
+    # Arriving
+
+    def arrive(self, wire: bytes) -> object:
+        try:
+            came = _decoder.decode(wire)
+        except MALFORMED as error:
+            raise ValueError(f"no ref: {error}") from None
+        return self._home(came) if came.is_yours else _Arrived(came)
+
+    def _home(self, came: _WireRef) -> object:
+        assert self.link is not None
+        cell = self._node.root_of(self.link) if came.target == ROOT else self._node.exported(came.target)
+        if cell is None:
+            raise ValueError(f"{came.kind} {came.path} is not running any more")
+        return cell.ref
+
+    def adopt(self, arrived: object, hint: Any) -> object:
+        return self.meet(arrived, _kind(hint))
+
+    def meet(self, arrived: object, kind: Contract | Behaviour[Any, ...]) -> object:
+        """Return the ref that has come, now that it is known what it is to be."""
+        if isinstance(arrived, AnyRef):
+            return arrived
+        if not isinstance(arrived, _Arrived):
+            raise ValueError(f"a ref was expected, got {type(arrived).__name__}")
+        if isinstance(kind, Behaviour) is not arrived.wire.is_behaviour:
+            raise ValueError(f"{arrived!r} is no {kind.name}")
+        return self._standin(arrived.wire, kind).ref
+
+    def _standin(self, wire: _WireRef, kind: Contract | Behaviour[Any, ...]) -> StandIn:
+        assert self.link is not None
+        for standin in self.link.standins(wire.target):
+            if isinstance(standin, Adopted) and standin.serves(kind):
+                return standin
+        standin = Adopted(wire.path, self._node.abroad, self._node)
+        standin.refs = self
+        standin.stands_for(kind)
+        standin.attach(self.link, wire.target)
+        return standin
+
+
+def _kind(hint: Any) -> Contract | Behaviour[Any, ...]:
+    """Return what an annotation of a ref says of its actor."""
+    if isinstance(hint, type) and is_actor_class(hint):
+        return contract_of(hint)
+    if hint is Ref or typing.get_origin(hint) is Ref:
+        messages = [message_classes(argument) for argument in typing.get_args(hint)]
+        return Messages("behaviour", messages[0] if messages else ())
+    raise ValueError(f"{hint} annotates no ref")

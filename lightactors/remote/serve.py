@@ -1,0 +1,379 @@
+"""What one link's other end may reach here: its asks, tells and streams go into mailboxes, in the order they came.
+
+No task for a message. A plain handler of an idle actor on the link's loop runs at once, as it would in a local
+caller; everything else is queued past the mailbox's bound, for the sender has a window: credit for so many
+messages, given back when the mailbox has room.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from lightactors.actors.behaviours import BehaviourCell
+from lightactors.actors.mailbox import Failure
+from lightactors.actors.stopping import stop_all
+from lightactors.actors.streams import END, Production
+from lightactors.codec import MessageCodec, MethodCodec
+from lightactors.contract import Kind
+from lightactors.errors import ActorNotRunning, LightActorsError, LinkError
+from lightactors.remote import failures, frames
+from lightactors.remote.standin import ROOT, UNIT, WINDOW, FarProduction, StandIn
+from lightactors.supervision.ladder import ladder_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightactors.actors.cell import Cell
+    from lightactors.actors.loops import Loop
+    from lightactors.actors.terminated import Terminated
+    from lightactors.remote.link import Link
+    from lightactors.remote.node import Node
+
+logger = logging.getLogger("lightactors")
+
+_SHARE = 256
+"""Handlers that may run at once, of what one read has brought, before everybody else gets a turn."""
+
+
+class WireAsk:
+    """Somebody at the other end waits for a reply: to a cell the same as a local `Ask`."""
+
+    __slots__ = ("_codec", "_service", "abandoned", "answered", "cell", "give_up", "id")
+
+    def __init__(self, service: ServiceOfNode, cell: Cell, number: int, codec: MethodCodec | MessageCodec) -> None:
+        self._service = service
+        self._codec = codec
+        self.cell = cell
+        self.id = number
+        self.abandoned = False
+        self.answered = False
+        self.give_up: Callable[[], object] | None = None
+
+    def answer(self, value: object) -> None:
+        """Reply; from any thread."""
+        self.answered = True
+        service = self._service
+        if get_ident() == service.loop.ident:
+            service.reply(self.id, self._codec, value)
+        else:
+            service.loop.post(service.reply, self.id, self._codec, value)
+
+    def answer_from_afar(self, value: object, _: Loop) -> None:
+        self.answer(value)
+
+    def fail(self, error: BaseException) -> None:
+        self.answer(Failure(error))
+
+    def end(self) -> None:
+        """The asker gave up, or is gone."""
+        self.cell.order(self.cell.abandon, self)
+
+
+class WireStream:
+    """The consumer's end of a stream, at the other end of the link: to a production the same as a local outlet."""
+
+    def __init__(self, service: ServiceOfNode, number: int, codec: MethodCodec, cell: Cell) -> None:
+        self._service = service
+        self._codec = codec
+        self._cell = cell
+        self.id = number
+        self.loop = service.loop
+        self.production: Production | FarProduction
+
+    def push(self, item: object) -> None:
+        """Send an item, or the end; on the link's loop."""
+        link = self._service.link
+        if self.id not in self._service.served:
+            return  # cancelled: what was produced ahead is dropped
+        if item is END:
+            del self._service.served[self.id]
+            link.send(frames.End(self.id))
+        elif type(item) is Failure:
+            self._fail(item.error)
+        else:
+            try:
+                body = self._codec.encode_reply(item)
+            except LightActorsError as error:
+                self._fail(error)
+                self.end()
+            else:
+                link.send(frames.Item(self.id, Raw(body)), len(body))
+
+    def _fail(self, error: BaseException) -> None:
+        del self._service.served[self.id]
+        self._service.fail(self.id, error)
+
+    def grant(self, items: int) -> None:
+        self._cell.order(self.production.grant, items)
+
+    def end(self) -> None:
+        """The consumer is gone."""
+        self._cell.loop.post(self.production.end)
+
+
+class Port:
+    """One actor as the other end reaches it."""
+
+    def __init__(self, service: ServiceOfNode, number: int, cell: Cell) -> None:
+        self.cell = cell
+        self.mailbox = cell.mailbox
+        self._service = service
+        self._number = number
+        self._owed = 0
+        self._codecs: dict[str, MethodCodec] = {}
+        # A stand-in's replies come over another link; all others may run right here.
+        self._may_run_here = cell.loop is service.loop and not isinstance(cell, (StandIn, BehaviourCell))
+        self.is_behaviour = hasattr(cell, "behaviour")
+
+    def codec(self, name: str) -> MethodCodec:
+        codec = self._codecs.get(name)
+        if codec is None:
+            method = self.cell.contract.methods.get(name)
+            if method is None:
+                raise self.cell.contract.unknown(name, self.cell.actor)
+            codec = self._codecs[name] = self._service.refs.method(method)
+        return codec
+
+    def message(self) -> MessageCodec:
+        return self._service.refs.messages(self.cell.behaviour)  # type: ignore[attr-defined]
+
+    def runs_here(self, codec: MethodCodec) -> bool:
+        """Tell whether the handler may run right now, in place of being queued."""
+        method = codec.method
+        return (
+            self._may_run_here
+            and self.mailbox.idle
+            and method.kind is Kind.PLAIN
+            and not method.interleaved
+            and self._service.share > 0
+        )
+
+    def run(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Take a turn, as `actors.ref` does for a local caller."""
+        cell, mailbox, loop = self.cell, self.mailbox, self._service.loop
+        self._service.share -= 1
+        loop.inline = cell
+        mailbox.idle = False
+        cell.handled += 1
+        try:
+            return codec.method.function(cell.actor, *args, **kwargs)
+        except BaseException as raised:
+            error = loop.failure(raised)
+            cell.note_failure(error)
+            return Failure(error)
+        finally:
+            loop.inline = None
+            if mailbox.queue or mailbox.signals or mailbox.closed:
+                mailbox.wake()
+            else:
+                mailbox.idle = True
+
+    def deliver(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None) -> None:
+        """Queue a call; raise `ActorNotRunning`."""
+        if isinstance(self.cell, StandIn):
+            self.cell.relay(codec.method, args, kwargs, ask)
+        else:
+            self.mailbox.deliver((codec.method, args, kwargs, ask))
+
+    def deliver_message(self, message: Any, ask: WireAsk | None) -> None:
+        """Queue a behaviour's message; raise `ActorNotRunning`."""
+        if isinstance(self.cell, StandIn):
+            self.cell.relay_message(message, ask)
+        else:
+            self.mailbox.deliver((message, ask))
+
+    def production(
+        self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Production | FarProduction:
+        if isinstance(self.cell, StandIn):
+            return self.cell.production(codec.method, args, kwargs)
+        return Production(self.cell, codec.method, (args, kwargs))
+
+    def charge(self, body: Raw) -> None:
+        """Note what a message has cost its sender, who gets it back when there is room."""
+        self._owed += 1 + memoryview(body).nbytes // UNIT
+        if self._owed * 2 >= WINDOW:
+            self.mailbox.when_room(partial(self._service.loop.order, self._give_back))
+
+    def _give_back(self) -> None:
+        owed, self._owed = self._owed, 0
+        if owed:
+            self._service.link.send(frames.Credit(self._number, owed))
+
+
+class ServiceOfNode:
+    """The side of a link that serves: see `link.Service`."""
+
+    def __init__(self, link: Link, node: Node) -> None:
+        self.link = link
+        self.node = node
+        self.loop = node.loop
+        self.refs = node.refs(link)
+        self.root: Cell | None = None
+        self.share = _SHARE
+        self.served: dict[int, WireAsk | WireStream] = {}
+        self._ports: dict[int, Port] = {}
+        self._watched: dict[int, tuple[Cell, Callable[[Terminated], object]]] = {}
+
+    # Messages
+
+    def asked(self, frame: frames.Ask) -> None:
+        try:
+            port = self._port(frame.target)
+            port.charge(frame.body)
+            if port.is_behaviour:
+                self._ask_behaviour(port, frame)
+            else:
+                self._ask_method(port, frame)
+        except LightActorsError as error:
+            self.served.pop(frame.id, None)
+            if isinstance(error, LinkError):
+                raise
+            self.fail(frame.id, error)
+
+    def _ask_method(self, port: Port, frame: frames.Ask) -> None:
+        codec = port.codec(frame.method)
+        args, kwargs = codec.decode_call(frame.body)
+        if port.runs_here(codec):
+            self.reply(frame.id, codec, port.run(codec, args, kwargs))
+        else:
+            port.deliver(codec, args, kwargs, self._serve(WireAsk(self, port.cell, frame.id, codec)))
+
+    def _ask_behaviour(self, port: Port, frame: frames.Ask) -> None:
+        codec = port.message()
+        message = codec.decode(frame.body)
+        port.deliver_message(message, self._serve(WireAsk(self, port.cell, frame.id, codec)))
+
+    def _serve(self, ask: WireAsk) -> WireAsk:
+        self._refuse_twice(ask.id)
+        self.served[ask.id] = ask
+        return ask
+
+    def _refuse_twice(self, number: int) -> None:
+        if number in self.served:
+            raise LinkError(f"ask {number} came twice")
+
+    def told(self, frame: frames.Tell) -> None:
+        try:
+            port = self._port(frame.target)
+            port.charge(frame.body)
+            if port.is_behaviour:
+                port.deliver_message(port.message().decode(frame.body), None)
+            else:
+                codec = port.codec(frame.method)
+                args, kwargs = codec.decode_call(frame.body)
+                port.deliver(codec, args, kwargs, None)
+        except LightActorsError as error:
+            logger.warning("a message from %s, %s, reached nobody: %s", self.link.label, frame.method, error)
+            self.node.system.order(self.node.system.dead_letter, f"{self.link.label}: {frame.target}", frame.method)
+
+    def reply(self, number: int, codec: MethodCodec | MessageCodec, value: object) -> None:
+        """Send a reply, or the error that is to be raised; on the link's loop."""
+        self.served.pop(number, None)
+        if type(value) is Failure:
+            self.fail(number, value.error)
+            return
+        try:
+            body = codec.encode_reply(value)
+            self.refs.check_size(body, "the reply")
+        except LightActorsError as error:
+            self.fail(number, error)
+        else:
+            self.link.send(frames.Reply(number, Raw(body)), len(body))
+
+    def fail(self, number: int, error: BaseException) -> None:
+        """Send the error that an ask or a stream has ended with."""
+        body = failures.encode(error)
+        self.link.send(frames.Error(number, Raw(body)), len(body))
+
+    def cancelled(self, frame: frames.Cancel) -> None:
+        served = self.served.pop(frame.id, None)
+        if served is not None:  # else it has just been answered
+            served.end()
+
+    def settle(self) -> None:
+        self.share = _SHARE
+
+    # Streams
+
+    def opened(self, frame: frames.Open) -> None:
+        self._refuse_twice(frame.id)
+        try:
+            port = self._port(frame.target)
+            port.charge(frame.body)
+            codec = port.codec(frame.method)
+            if codec.method.kind is not Kind.STREAM:
+                raise port.cell.contract.unknown(frame.method, port.cell.actor)
+            stream = WireStream(self, frame.id, codec, port.cell)
+            stream.production = port.production(codec, *codec.decode_call(frame.body))
+            stream.production.outlet = stream
+            port.mailbox.deliver(stream.production.turn())
+        except LightActorsError as error:
+            self.fail(frame.id, error)
+        else:
+            self.served[frame.id] = stream
+
+    def granted(self, frame: frames.Grant) -> None:
+        stream = self.served.get(frame.id)
+        if isinstance(stream, WireStream):
+            stream.grant(max(0, frame.items))
+
+    # Ends
+
+    def watched(self, frame: frames.Watch) -> None:
+        cell = self._cell(frame.target)
+        if cell is None:
+            self.link.send(frames.Terminated(frame.target, self.node.epitaph(frame.target), None))
+        elif frame.target not in self._watched:
+            tell = partial(self.loop.order, self._has_ended, frame.target)
+            self._watched[frame.target] = cell, tell
+            cell.when_ended(tell)
+
+    def _has_ended(self, target: int, terminated: Terminated) -> None:
+        self._watched.pop(target, None)
+        error = None if terminated.error is None else Raw(failures.encode(terminated.error))
+        self.link.send(frames.Terminated(target, terminated.reason.name, error))
+
+    def stopped(self, frame: frames.Stop) -> None:
+        grace = frame.grace if frame.grace >= 0 else 0.0
+        if frame.target == ROOT:
+            self.link.listener.stop(self.link, grace)
+        elif (cell := self._cell(frame.target)) is not None:
+            self.node.start(partial(_stop, cell, grace), f"stop of {cell.path}")
+
+    def lost(self) -> None:
+        served, self.served = self.served, {}
+        for one in served.values():
+            one.end()
+        for cell, tell in self._watched.values():
+            cell.forget(tell)
+        self._watched.clear()
+        self._ports.clear()
+        self.node.forget(self.link)
+
+    # Targets
+
+    def _port(self, target: int) -> Port:
+        port = self._ports.get(target)
+        if port is None:
+            cell = self._cell(target)
+            if cell is None:
+                raise ActorNotRunning(f"there is no actor {target} here any more")
+            port = self._ports[target] = Port(self, target, cell)
+        return port
+
+    def _cell(self, target: int) -> Cell | None:
+        return self.root if target == ROOT else self.node.exported(target)
+
+    def forget(self, target: int) -> None:
+        """The actor has ended."""
+        self._ports.pop(target, None)
+
+
+async def _stop(cell: Cell, grace: float) -> None:
+    await stop_all([cell], ladder_of(grace))

@@ -1,0 +1,540 @@
+"""The stand-in: the cell of an actor that lives at the other end of a link.
+
+What is sent to it is encoded in the caller, who so hears of what can't travel, and leaves at once while the
+target has credit; else it waits in the mailbox, which is the outbox, and the stand-in's task sends it on. A
+stand-in may be attached to another link when its own has ended: what was not sent yet goes over the new one.
+
+An ask that waits for its own asker across a link (an `AskCycle`) is not detected.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from lightactors.actors.cell import Cell
+from lightactors.actors.mailbox import Ask, Envelope, Failure
+from lightactors.actors.owner import State
+from lightactors.actors.ref import ActorRef, Ref
+from lightactors.actors.ref import reply_of as wait_for
+from lightactors.actors.streams import END, Stream
+from lightactors.actors.terminated import Reason, Terminated
+from lightactors.codec import MethodCodec
+from lightactors.contract import Behaviour, Contract, Kind, Message, Method
+from lightactors.errors import ActorStopped, LightActorsError, LinkError, MailboxFull, WrongMessage
+from lightactors.remote import failures, frames
+from lightactors.supervision.spec import ChildOptions
+
+if TYPE_CHECKING:
+    from lightactors.actors.loops import Loop, Slot
+    from lightactors.actors.owner import Owner
+    from lightactors.remote.link import Link
+    from lightactors.remote.node import Node
+    from lightactors.remote.serve import WireAsk
+
+ROOT = 0
+"""The target that a link was opened for: the actor in a process of its own."""
+
+WINDOW = 1024
+"""Messages that may be under way to one target, or wait in its mailbox, before their sender waits."""
+
+UNIT = 64 * 1024
+"""Bytes of a body that cost as much of the window as a message."""
+
+
+class _Waiting:
+    """An ask that is under way."""
+
+    __slots__ = ("ask", "decode", "standin")
+
+    def __init__(self, standin: StandIn, ask: Ask | WireAsk, decode: Callable[[Any], Any]) -> None:
+        self.standin = standin
+        self.ask = ask
+        self.decode = decode
+
+    def replied(self, body: Raw) -> None:
+        try:
+            value = self.decode(body)
+        except LightActorsError as error:
+            value = Failure(error)
+        self.ask.answer(value)
+
+    def failed(self, error: Raw) -> None:
+        self.ask.answer(Failure(failures.decode(error, self.standin.known)))
+
+    def brought(self, body: Raw) -> None:
+        raise LinkError("an item came for an ask")
+
+    def ended(self) -> None:
+        raise LinkError("the end of a stream came for an ask")
+
+    def lost(self, error: Exception) -> None:
+        self.ask.answer(Failure(_one_of(error)))
+
+
+def _one_of(error: Exception) -> Exception:
+    """Return the error as one asker's own: raised by many, its traceback would tell of all of them."""
+    own = copy.copy(error)
+    own.__cause__ = error.__cause__
+    return own
+
+
+class FarProduction:
+    """The producer's end of a stream, as far as it is on this side: to a `Stream` the same as a local production."""
+
+    def __init__(self, standin: StandIn, codec: MethodCodec, call: Call) -> None:
+        self.standin = standin
+        self._codec = codec
+        self._call = call
+        self._id: int | None = None  # None: not sent yet, or over
+        self._early = 0  # granted before it was sent
+        self.outlet: Any
+        self.abandoned = False
+        self.answered = False
+        self.give_up: Callable[[], object] | None = None
+
+    # What the consumer does
+
+    def turn(self) -> Envelope:
+        """Return the message that starts the stream."""
+        return self._call, (), {}, self  # type: ignore[return-value]
+
+    def sent(self, number: int) -> None:
+        self._id = number
+
+    def grant(self, items: int) -> None:
+        link = self.standin.link
+        if self._id is not None and link is not None:
+            link.send(frames.Grant(self._id, items))
+
+    def end(self) -> None:
+        self.abandoned = True
+        number, self._id = self._id, None
+        link = self.standin.link
+        if number is not None and link is not None:
+            link.cancel(number)
+
+    def answer(self, value: object) -> None:
+        """Hear that it could not be sent."""
+        self._push(value)
+
+    def answer_from_afar(self, value: object, _: Loop) -> None:
+        self._push(value)
+
+    # What the link does
+
+    def replied(self, body: Raw) -> None:
+        raise LinkError("a reply came for a stream")
+
+    def brought(self, body: Raw) -> None:
+        try:
+            item = self._codec.decode_reply(body)
+        except LightActorsError as error:
+            self.end()
+            item = Failure(error)
+        self._push(item)
+
+    def ended(self) -> None:
+        self._id = None
+        self._push(END)
+
+    def failed(self, error: Raw) -> None:
+        self._id = None
+        self._push(Failure(failures.decode(error, self.standin.known)))
+
+    def lost(self, error: Exception) -> None:
+        self._id = None
+        self._push(Failure(_one_of(error)))
+
+    def _push(self, item: object) -> None:
+        self.outlet.loop.order(self.outlet.push, item)
+
+    def __str__(self) -> str:
+        return str(self._call.call((), {}))
+
+
+class Call:
+    """A message on its way to another process; in an envelope it stands in the method's place."""
+
+    __slots__ = ("_shown", "body", "codec", "decode", "name")
+
+    def __init__(
+        self,
+        name: str,
+        body: bytes,
+        decode: Callable[[Any], Any],
+        shown: Callable[[], object],
+    ) -> None:
+        self.name = name
+        self.body = body
+        self.decode = decode
+        self._shown = shown
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        """Return what the sender knows of it: the call as it is written, or a behaviour's message."""
+        return self._shown()
+
+
+class StandIn(Cell):
+    """The cell of an actor elsewhere. It is attached to a link and its target there, and may be again to another.
+
+    When the link ends, `link_lost` is called: it detaches, which fails what was asked and not answered. A
+    subclass may do so later, with an error that says more.
+    """
+
+    __slots__ = ("_codecs", "_credit", "_go", "_kind", "_target", "behaviour", "link", "node", "refs")
+
+    def __init__(self, name: str, owner: Owner, loop: Loop, options: ChildOptions, node: Node) -> None:
+        super().__init__(name, owner, loop, options)
+        self.node = node
+        self.refs = node.refs(None)
+        self.link: Link | None = None
+        self._target = ROOT
+        self._credit = 0
+        self._go: Slot | None = None  # where the pump waits for a link, or for credit
+        self._on_start = self._on_stop = None
+
+    def stands_for(self, kind: Contract | Behaviour[Any, ...]) -> None:
+        """Say what lives at the other end, and make the ref."""
+        if isinstance(kind, Behaviour):
+            self._kind = kind.name
+            self.behaviour = kind
+            self.actor = None
+            self.ref = FarRef(self)
+        else:
+            self._kind = kind.name
+            self.contract = kind
+            self.actor = kind.actor
+            self.ref = ActorRef(self)
+
+    @property
+    def kind(self) -> str:
+        return self._kind
+
+    @property
+    def known(self) -> type[Any] | None:
+        """The class whose module names the exceptions that may come as themselves."""
+        return None if hasattr(self, "behaviour") else self.contract.actor
+
+    @property
+    def target(self) -> int:
+        return self._target
+
+    def hears_signals(self) -> bool:
+        return False
+
+    def bind(self, method: Method) -> Any:
+        codec = self.refs.method(method)
+        return _FarStream(self, codec) if method.kind is Kind.STREAM else _Far(self, codec)
+
+    # The link
+
+    def attach(self, link: Link, target: int = ROOT) -> None:
+        """Send over this link from now on, what is queued first."""
+        self.link = link
+        self.refs.link = link
+        self._target = target
+        self._credit = WINDOW
+        link.join(self, target)
+        self.go_on()
+
+    def detach(self, error: Exception) -> None:
+        """Send no more; what was asked and not answered fails with `error`. What was not sent stays queued."""
+        link, self.link = self.link, None
+        if link is not None:
+            link.leave(self, self._target, error)
+
+    def link_lost(self, error: Exception) -> None:
+        """Hear that the link has ended."""
+        self.detach(error)
+
+    def credited(self, messages: int) -> None:
+        """Hear that the target takes more."""
+        self._credit = min(WINDOW, self._credit + max(0, messages))
+        self.go_on()
+
+    def has_ended(self, reason: str, error: Raw | None) -> None:
+        """Hear that the target has ended; a stand-in that answers for the end itself need not care."""
+
+    def go_on(self) -> None:
+        """Have the pump look again."""
+        if self._go is not None:
+            self._go.set(None)
+
+    # Sending
+
+    def can_send(self) -> bool:
+        """Tell whether a message may leave now."""
+        link = self.link
+        return link is not None and link.is_writable and self._credit > 0
+
+    def is_free(self) -> bool:
+        """Tell whether a message may leave now, overtaking nobody."""
+        mailbox = self.mailbox
+        return not mailbox.queue and not mailbox.closed and self.can_send()
+
+    def send_ask(self, name: str, body: bytes, ask: Ask | WireAsk, decode: Callable[[Any], Any]) -> None:
+        link = self.link
+        assert link is not None
+        self._charge(body)
+        number = link.ask(self._target, name, body, _Waiting(self, ask, decode))
+        ask.give_up = partial(link.cancel, number)
+
+    def send_tell(self, name: str, body: bytes) -> None:
+        assert self.link is not None
+        self._charge(body)
+        self.link.tell(self._target, name, body)
+
+    def _send_open(self, call: Call, production: FarProduction) -> None:
+        assert self.link is not None
+        self._charge(call.body)
+        production.sent(self.link.open(self._target, call.name, call.body, production))
+
+    def _charge(self, body: bytes) -> None:
+        self._credit -= 1 + len(body) // UNIT
+        self.handled += 1
+
+    async def _work(self) -> None:
+        """Pump: send what is queued, as far as there is a link and credit."""
+        mailbox = self.mailbox
+        queue = mailbox.open_queue()
+        while not self._must_leave():
+            while queue and self.can_send():
+                self._send(queue.popleft())
+            mailbox.make_room()
+            if queue:
+                await self._wait_to_go_on()
+            elif mailbox.closed:
+                return
+            else:
+                await mailbox.wait()
+
+    def _send(self, envelope: Any) -> None:
+        call, _, _, ask = envelope
+        if ask is None:
+            self.send_tell(call.name, call.body)
+        elif ask.abandoned:
+            return
+        elif isinstance(ask, FarProduction):
+            self._send_open(call, ask)
+        else:
+            self.send_ask(call.name, call.body, ask, call.decode)
+
+    async def _wait_to_go_on(self) -> None:
+        self._go = self.loop.slot()
+        try:
+            await self._go
+        finally:
+            self._go = None
+
+    # For others
+
+    def relay(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None) -> None:
+        """Send on what has come over another link; raise `ActorNotRunning` and `CannotTravel`."""
+        codec = self.refs.method(method)
+        call = Call(
+            method.name, self.encoded(codec, args, kwargs), codec.decode_reply, partial(method.call, args, kwargs)
+        )
+        self.mailbox.deliver((call, (), {}, ask))
+
+    def relay_message(self, message: Any, ask: WireAsk | None) -> None:
+        self.mailbox.deliver((self.message(message), (), {}, ask))
+
+    def production(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FarProduction:
+        """Return a stream to be started."""
+        codec = self.refs.method(method)
+        body = self.encoded(codec, args, kwargs)
+        call = Call(method.name, body, codec.decode_reply, partial(method.call, args, kwargs))
+        return FarProduction(self, codec, call)
+
+    def encoded(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """Return a call as bytes, if it may travel."""
+        body = codec.encode_call(args, kwargs)
+        self.refs.check_size(body, str(codec.method))
+        return body
+
+    def message(self, message: Any) -> Call:
+        """Return a behaviour's message on its way."""
+        codec = self.refs.messages(self.behaviour)
+        body = codec.encode(message)
+        self.refs.check_size(body, f"a message to {self.kind}")
+        return Call("", body, partial(codec.decode_reply, type(message)), lambda: message)
+
+
+class _Far:
+    """A handler of an actor elsewhere, as its ref shows it."""
+
+    __slots__ = ("_cell", "_codec", "_name")
+
+    def __init__(self, cell: StandIn, codec: MethodCodec) -> None:
+        self._cell = cell
+        self._codec = codec
+        self._name = codec.method.name
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        cell, codec = self._cell, self._codec
+        body = cell.encoded(codec, args, kwargs)
+        loop = cell.loop
+        if get_ident() == loop.ident and cell.is_free():
+            ask = Ask(loop, loop)
+            cell.send_ask(self._name, body, ask, codec.decode_reply)
+        else:
+            ask = Ask(None, loop)
+            await cell.mailbox.put(self._envelope(body, args, kwargs, ask))
+        return await wait_for(cell, ask)
+
+    async def tell(self, *args: Any, **kwargs: Any) -> None:
+        cell = self._cell
+        body = cell.encoded(self._codec, args, kwargs)
+        if get_ident() == cell.loop.ident and cell.is_free():
+            cell.send_tell(self._name, body)
+            return
+        envelope = self._envelope(body, args, kwargs, None)
+        try:
+            cell.mailbox.put_nowait(envelope)
+        except MailboxFull:
+            await cell.mailbox.put(envelope)
+
+    def tell_nowait(self, *args: Any, **kwargs: Any) -> None:
+        cell = self._cell
+        body = cell.encoded(self._codec, args, kwargs)
+        if get_ident() == cell.loop.ident and cell.is_free():
+            cell.send_tell(self._name, body)
+        else:
+            cell.mailbox.put_nowait(self._envelope(body, args, kwargs, None))
+
+    def _envelope(self, body: bytes, args: tuple[Any, ...], kwargs: dict[str, Any], ask: Ask | None) -> Any:
+        call = Call(self._name, body, self._codec.decode_reply, partial(self._codec.method.call, args, kwargs))
+        return call, (), {}, ask
+
+    def __repr__(self) -> str:
+        return f"<handler {self._codec.method} of {self._cell.ref!r}>"
+
+
+class _FarStream:
+    __slots__ = ("_cell", "_codec")
+
+    def __init__(self, cell: StandIn, codec: MethodCodec) -> None:
+        self._cell = cell
+        self._codec = codec
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Stream:
+        method = self._codec.method
+        return Stream(self._cell, method, args, kwargs, self._cell.production(method, args, kwargs))
+
+    def __repr__(self) -> str:
+        return f"<stream handler {self._codec.method} of {self._cell.ref!r}>"
+
+
+class FarRef(Ref[Any]):
+    """The ref of a behaviour elsewhere."""
+
+    __slots__ = ()
+    _cell: StandIn  # type: ignore[assignment]
+
+    async def tell(self, message: Any) -> None:
+        cell = self._cell
+        cell.behaviour.check(message)
+        await cell.mailbox.put((cell.message(message), (), {}, None))
+
+    def tell_nowait(self, message: Any) -> None:
+        cell = self._cell
+        cell.behaviour.check(message)
+        cell.mailbox.put_nowait((cell.message(message), (), {}, None))
+
+    async def ask(self, message: Any) -> Any:
+        if not isinstance(message, Message):
+            raise WrongMessage(f"{message!r} has no reply type; derive its class from lightactors.Message[Reply]")
+        cell = self._cell
+        cell.behaviour.check(message)
+        ask = Ask(None, cell.loop)
+        await cell.mailbox.put((cell.message(message), (), {}, ask))
+        return await wait_for(cell, ask)
+
+
+class Messages(Behaviour[Any, ...]):
+    """A behaviour elsewhere, as much as is known of it: its name, and the classes that it takes."""
+
+    def __init__(self, name: str, messages: tuple[type[Any], ...]) -> None:
+        self.name = name
+        self._messages = messages
+
+
+_ELSEWHERE = ChildOptions()
+
+
+class Adopted(StandIn):
+    """The stand-in of a ref that came over a link: it lives and ends with its actor, or with the link."""
+
+    __slots__ = ("_is_watching", "_path")
+
+    def __init__(self, path: str, owner: Owner, node: Node) -> None:
+        super().__init__(path.rpartition("/")[2], owner, node.loop, _ELSEWHERE, node)
+        self._path = path
+        self._is_watching = False
+        self.state = State.RUNNING
+        self._opened = True
+        self.mailbox.idle = True
+
+    @property
+    def place(self) -> str:
+        return "elsewhere"
+
+    @property
+    def path(self) -> str:
+        return self._path
+
+    @property
+    def address(self) -> str:
+        return self._path
+
+    def serves(self, kind: Contract | Behaviour[Any, ...]) -> bool:
+        """Tell whether its ref will do where this is wanted."""
+        if isinstance(kind, Behaviour):
+            return hasattr(self, "behaviour") and self.behaviour.messages == kind.messages
+        return not hasattr(self, "behaviour") and issubclass(self.contract.actor, kind.actor)
+
+    def when_ended(self, tell: Callable[[Terminated], object]) -> None:
+        super().when_ended(tell)
+        self.order(self._watch)
+
+    def _watch(self) -> None:
+        if not self._is_watching and self.link is not None:
+            self._is_watching = True
+            self.link.send(frames.Watch(self._target))
+
+    def close(self) -> None:
+        self._stop(self.system.ladder.drain)
+
+    def interrupt(self) -> None:
+        self._stop(0)
+
+    def _stop(self, grace: float) -> None:
+        self.mailbox.lock_up()
+        self._watch()
+        if self.link is not None:
+            self.link.stop(self._target, grace)
+
+    def has_ended(self, reason: str, error: Raw | None) -> None:
+        cause = None if error is None else failures.decode(error, self.known)
+        self._end_with(Reason.__members__.get(reason, Reason.FAILED), cause)
+
+    def link_lost(self, error: Exception) -> None:
+        self._end_with(Reason.FAILED, error)
+
+    def _end_with(self, reason: Reason, error: Exception | None) -> None:
+        if self.state is State.STOPPED:
+            return
+        self.state = State.STOPPED
+        self.mailbox.lock_up()
+        self.error = error
+        self._refuse_what_is_queued()
+        self.detach(error or ActorStopped(f"actor {self.path} ended before it replied"))
+        self.go_on()
+        self.mailbox.nudge()
+        self.announce(reason)
