@@ -35,7 +35,7 @@ from lightactors.actors import stop as stop
 from lightactors.actors import supervise as supervise
 from lightactors.actors import watch as watch
 from lightactors.actors import why as why
-from lightactors.actors.spawn import PLACES
+from lightactors.actors.starting import PLACES
 from lightactors.contract import Eventually as Eventually
 from lightactors.contract import Mailbox as Mailbox
 from lightactors.contract import Message as Message

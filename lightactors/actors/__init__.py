@@ -16,9 +16,9 @@ from lightactors.actors.root import child as child
 from lightactors.actors.root import options as options
 from lightactors.actors.root import spawn as spawn
 from lightactors.actors.spawn import Options as Options
-from lightactors.actors.supervisor import Supervision as Supervision
+from lightactors.actors.supervise import Supervision as Supervision
+from lightactors.actors.supervise import supervise as supervise
 from lightactors.actors.supervisor import Supervisor as Supervisor
-from lightactors.actors.supervisor import supervise as supervise
 from lightactors.actors.system import DeadLetter as DeadLetter
 from lightactors.actors.system import System as System
 from lightactors.actors.system import open_system as open_system
