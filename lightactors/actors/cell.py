@@ -737,6 +737,13 @@ class Cell(Owner):
         """Return what the cell's task runs, for its stack; None when it has no task."""
         return getattr(self._task, "coro", None) or getattr(self._task, "get_coro", lambda: None)()
 
+    def load(self) -> int:
+        """Return how many messages it has before it or under way; a glance, from any thread."""
+        queued = len(self.mailbox.queue)
+        # Awake with something queued, it may not have taken it yet: that is one message, not two.
+        is_busy = self._turn is not None or not (self.mailbox.idle or queued)
+        return queued + len(self._asides or ()) + is_busy
+
     def statistics(self) -> Statistics:
         return Statistics(
             name=self.name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -46,6 +47,12 @@ class Keeper:
         self._scope: anyio.CancelScope | None = None
         self._done: Flag | None = None  # raised when the task that restarts has ended; None: there is none
         self._is_closed = False
+
+    def allow(self, max_restarts: int) -> None:
+        """From now on allow so many restarts within the period."""
+        self.policy = replace(self.policy, max_restarts=max_restarts)
+        self._budget.max_restarts = max_restarts
+        self._failures = deque(self._failures, max_restarts + 1)
 
     def takes(self, child: ChildOptions) -> bool:
         """Tell whether such a child's end is for the keeper to deal with."""

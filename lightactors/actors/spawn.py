@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from lightactors.actors.owner import Owner, State
+from lightactors.actors.pool import Pool, start_pool
 from lightactors.actors.ref import Ref, cell_within
 from lightactors.actors.starting import Adopted, start
 from lightactors.contract import Behaviour, contract_of
@@ -73,6 +74,24 @@ class Spawner(ABC):
         """
         options = self if isinstance(self, Options) else self.options()
         return await start(options.owner(), options.child(actor, *args, **kwargs), renew=options.renew)
+
+    @overload
+    async def spawn_many(
+        self, count: int, actor: Behaviour[M, P], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Pool[Ref[M]]: ...
+    @overload
+    async def spawn_many(self, count: int, actor: Callable[P, C], /, *args: P.args, **kwargs: P.kwargs) -> Pool[C]: ...
+    async def spawn_many(self, count: int, actor: Any, /, *args: Any, **kwargs: Any) -> Pool[Any]:
+        """Start several actors of one kind under a supervisor of their own, and return them as a `Pool`.
+
+        Each is made of the same arguments. The options are those of the members, but `name` is the pool's: its
+        members are called 1, 2, … below it. They are permanent unless `restart` says otherwise. Raises `SpawnError`
+        if one of them does not start, and stops the others. A pool of that name and kind that runs already is
+        returned, in the new size.
+        """
+        options = self if isinstance(self, Options) else self.options()
+        spec = options.child(actor, *args, **kwargs)
+        return await start_pool(options.owner, count, spec, renew=options.renew)
 
     @overload
     def child(self, actor: Behaviour[M, P], /, *args: P.args, **kwargs: P.kwargs) -> ChildSpec: ...

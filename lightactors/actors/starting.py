@@ -125,7 +125,7 @@ def _instance(spec: ChildSpec) -> Any:
 async def start(owner: Owner, spec: ChildSpec, *, renew: bool = False) -> AnyRef:
     """Start a child of `owner` and return its ref, once it is ready."""
     options = spec.options
-    name = options.name or f"{_kind_name(spec).lower()}-{next(_serial)}"
+    name = options.name or next_name(kind_name(spec))
     _see_that_it_is_kept(owner, options)
     if (holder := owner.children.get(name)) is not None:
         if renew or holder.mailbox.closed:  # closed: on its way out, which is let be first
@@ -136,9 +136,15 @@ async def start(owner: Owner, spec: ChildSpec, *, renew: bool = False) -> AnyRef
     return await _ready(cell, started)
 
 
-def _kind_name(spec: ChildSpec) -> str:
+def kind_name(spec: ChildSpec) -> str:
+    """Return the name of the class or behaviour."""
     name: str = spec.kind.name if isinstance(spec.kind, Behaviour) else spec.kind.__name__
     return name
+
+
+def next_name(kind: str) -> str:
+    """Return a name that nobody has yet, for an actor that was given none."""
+    return f"{kind.lower()}-{next(_serial)}"
 
 
 def _see_that_it_is_kept(owner: Owner, options: ChildOptions) -> None:
