@@ -80,39 +80,37 @@ _READINESS = {
 }
 
 
-class RoundRobin:
-    """Each member in its turn."""
+def round_robin(roster: Roster) -> Pick:
+    """Return what picks each member in its turn."""
+    turns = itertools.count()
+    running = State.RUNNING
 
-    def __init__(self, roster: Roster) -> None:
-        self._roster = roster
-        self._turn = itertools.count()
-
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Member:
-        members = self._roster.members
-        turn = next(self._turn)
+    def pick(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Member:
+        members = roster.members
+        turn = next(turns)
         if members:
             member = members[turn % len(members)]
-            if member.cell.state is State.RUNNING:
+            if member.cell.state is running:
                 return member
         return _one_of(members, turn)
 
+    return pick
 
-class LeastLoaded:
-    """The member with the fewest messages before it; among equals each in its turn."""
 
-    def __init__(self, roster: Roster) -> None:
-        self._roster = roster
-        self._turn = itertools.count()
+def least_loaded(roster: Roster) -> Pick:
+    """Return what picks the member with the fewest messages before it; among equals each in its turn."""
+    turns = itertools.count()
+    running = State.RUNNING
 
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Member:
-        members = self._roster.members
-        turn = next(self._turn)
+    def pick(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Member:
+        members = roster.members
+        turn = next(turns)
         count = len(members)
         least: Member | None = None
         least_load = 0
         for offset in range(count):
             member = members[(turn + offset) % count]
-            if member.cell.state is State.RUNNING:
+            if member.cell.state is running:
                 load = member.cell.load()
                 if load == 0:
                     return member
@@ -120,36 +118,36 @@ class LeastLoaded:
                     least, least_load = member, load
         return least or _one_of(members, turn)
 
+    return pick
 
-class ByKey:
-    """The same member for the same key, by rendezvous hashing: when members come or go, few keys move."""
 
-    def __init__(self, roster: Roster, key: Key) -> None:
-        self._roster = roster
-        self._key = key
-        self._members: tuple[Member, ...] = ()
-        self._by_key: dict[Hashable, Member] = {}
+def by_key(roster: Roster, key: Key) -> Pick:
+    """Return what picks the same member for the same key, by rendezvous hashing: few keys move with a member."""
+    known: tuple[Member, ...] = ()
+    owners: dict[Hashable, Member] = {}
 
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Member:
-        key = self._key(*args, **kwargs)
-        if self._members is not self._roster.members:
-            self._members, self._by_key = self._roster.members, {}
+    def pick(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Member:
+        nonlocal known, owners
+        value = key(*args, **kwargs)
+        if known is not roster.members:
+            known, owners = roster.members, {}
         try:
-            return self._by_key[key]
+            return owners[value]
         except KeyError:
-            return self._remember(key)
+            return remember(known, owners, value)
         except TypeError:
-            raise WrongCall(f"{key!r} can't be hashed, and so not be routed by; pass key=...") from None
+            raise WrongCall(f"{value!r} can't be hashed, and so not be routed by; pass key=...") from None
 
-    def _remember(self, key: Hashable) -> Member:
-        members, by_key = self._members, self._by_key
+    def remember(members: tuple[Member, ...], owners: dict[Hashable, Member], value: Hashable) -> Member:
         if not members:
             return _one_of(members, 0)
-        if len(by_key) >= _REMEMBERED:
-            by_key.clear()
-        hashed = hash(key)
-        member = by_key[key] = max(members, key=lambda each: weight(hashed, each.number))
-        return member
+        if len(owners) >= _REMEMBERED:
+            owners.clear()
+        hashed = hash(value)
+        owner = owners[value] = max(members, key=lambda member: weight(hashed, member.number))
+        return owner
+
+    return pick
 
 
 def weight(hashed: int, number: int) -> int:
@@ -169,9 +167,9 @@ def picker(roster: Roster, by: By, key: Key | None) -> Callable[[Method | None],
     if by != "by_key":
         if key is not None:
             raise ConfigurationError(f"key=... has no use with {by!r}; pass 'by_key'")
-        pick: Pick = RoundRobin(roster) if by == "round_robin" else LeastLoaded(roster)
+        pick = round_robin(roster) if by == "round_robin" else least_loaded(roster)
         return lambda _: pick
-    return lambda method: ByKey(roster, key or _first_argument(method))
+    return lambda method: by_key(roster, key or _first_argument(method))
 
 
 def _first_argument(method: Method | None) -> Key:
