@@ -13,6 +13,8 @@ from lightactors.actors import Death as Death
 from lightactors.actors import Explanation as Explanation
 from lightactors.actors import Ladder as Ladder
 from lightactors.actors import Options as Options
+from lightactors.actors import Pool as Pool
+from lightactors.actors import PoolStatistics as PoolStatistics
 from lightactors.actors import ProcessFigures as ProcessFigures
 from lightactors.actors import Reason as Reason
 from lightactors.actors import Ref as Ref
@@ -30,12 +32,13 @@ from lightactors.actors import open_system as open_system
 from lightactors.actors import options as options
 from lightactors.actors import ref_of as ref_of
 from lightactors.actors import spawn as spawn
+from lightactors.actors import spawn_many as spawn_many
 from lightactors.actors import statistics as statistics
 from lightactors.actors import stop as stop
 from lightactors.actors import supervise as supervise
 from lightactors.actors import watch as watch
 from lightactors.actors import why as why
-from lightactors.actors.spawn import PLACES
+from lightactors.actors.starting import PLACES
 from lightactors.contract import Eventually as Eventually
 from lightactors.contract import Mailbox as Mailbox
 from lightactors.contract import Message as Message

@@ -4,6 +4,8 @@ from lightactors.actors.flag import Flag as Flag
 from lightactors.actors.owner import ProcessFigures as ProcessFigures
 from lightactors.actors.owner import Statistics as Statistics
 from lightactors.actors.owner import Tree as Tree
+from lightactors.actors.pool import Pool as Pool
+from lightactors.actors.pool import PoolStatistics as PoolStatistics
 from lightactors.actors.public import statistics as statistics
 from lightactors.actors.public import stop as stop
 from lightactors.actors.public import watch as watch
@@ -15,10 +17,11 @@ from lightactors.actors.root import adopt as adopt
 from lightactors.actors.root import child as child
 from lightactors.actors.root import options as options
 from lightactors.actors.root import spawn as spawn
+from lightactors.actors.root import spawn_many as spawn_many
 from lightactors.actors.spawn import Options as Options
-from lightactors.actors.supervisor import Supervision as Supervision
+from lightactors.actors.supervise import Supervision as Supervision
+from lightactors.actors.supervise import supervise as supervise
 from lightactors.actors.supervisor import Supervisor as Supervisor
-from lightactors.actors.supervisor import supervise as supervise
 from lightactors.actors.system import DeadLetter as DeadLetter
 from lightactors.actors.system import System as System
 from lightactors.actors.system import open_system as open_system

@@ -97,7 +97,6 @@ class Cell(Owner):
         self.options = options
         self.mailbox = Mailbox(name, loop, options.mailbox, self._start_task)
         self.children = {}
-        self.keeper: Keeper | None = None  # who starts this actor's children again
         self.kept_by: Keeper | None = None  # who starts this actor again
         self.remake: Callable[[], None] | None = None  # how another incarnation gets its actor
         self.hears_failure: Callable[[Cell, BaseException], object] | None = None  # None: its owner does
@@ -117,6 +116,7 @@ class Cell(Owner):
     def _be_new(self) -> None:
         """Be as an incarnation begins."""
         self.state = State.STARTING
+        self.keeper: Keeper | None = None  # who starts this actor's children again
         self.error: BaseException | None = None  # what this incarnation died of
         self.watched: dict[Cell, Callable[[Terminated], object]] | None = None  # whose end comes as a signal, and how
         self._turn: Ask | Production | None = None  # whose ask the turn under way serves
@@ -217,6 +217,7 @@ class Cell(Owner):
                     await self._work()
                 self._scope = None
         except BaseException as error:
+            self._interrupted = self._interrupted or not isinstance(error, Exception)  # its task itself was cancelled
             self.fail(self.loop.failure(error))
         finally:
             await self._leave()
@@ -357,10 +358,12 @@ class Cell(Owner):
     async def _run_aside(
         self, scope: anyio.CancelScope, awaitable: Awaitable[Any], ask: Ask | Production | None
     ) -> None:
-        outcome: object = Failure(ActorStopped(f"actor {self.path} stopped before it replied"))
+        outcome: object = None
         try:
             with scope:
                 outcome = await awaitable
+            if scope.cancelled_caught:
+                outcome = Failure(self._stopped("stopped before it replied"))
         except BaseException as raised:
             error = self.loop.failure(raised)
             self.note_failure(error)
@@ -373,7 +376,7 @@ class Cell(Owner):
                 ask.answer(outcome)
             assert self._asides is not None
             del self._asides[scope]
-            if not self._asides and self.mailbox.closed:
+            if not self._asides and (self.mailbox.closed or self.state >= State.DRAINING):
                 self.mailbox.nudge()
 
     async def _finish_asides(self) -> None:
@@ -381,7 +384,7 @@ class Cell(Owner):
             if aside.only_waits:
                 scope.cancel()
         while self._asides:
-            await self.mailbox.wait()
+            await self.mailbox.wait_for_nudge()
 
     def produces(self, production: Production) -> None:
         """Keep a stream under way, so that it is closed when the actor leaves."""
@@ -454,7 +457,8 @@ class Cell(Owner):
     def _is_kept(self) -> bool:
         """Tell whether another incarnation may follow. One that was never ready is its spawner's to deal with."""
         was_ready = self._opened or self.incarnation > 1
-        return self.kept_by is not None and was_ready and not self._asked and self.kept_by.keeps(self)
+        is_left = self._asked or self.state is State.STOPPED  # stopped: it was abandoned
+        return self.kept_by is not None and was_ready and not is_left and self.kept_by.keeps(self)
 
     def keep_children(self, keeper: Keeper) -> None:
         self.keeper = keeper
@@ -511,7 +515,7 @@ class Cell(Owner):
         """Cancel what is under way, then leave."""
         if self.state < State.LEAVING:
             self._interrupted = True
-            if not self._suspended:
+            if not (self._suspended or self._is_kept()):
                 self.mailbox.close()
             self._cut()
 
@@ -619,6 +623,8 @@ class Cell(Owner):
         if self._is_kept():
             assert self.kept_by is not None
             self.state = State.RESTARTING
+            if self.kept_by.starts_again(self):
+                self.mailbox.unlock()  # it may have been drained: what is sent from now on waits
             if not self._suspended:
                 self.owner.order(self.kept_by.ended, self)
             self._tell_who_waits_for_rest()
@@ -653,7 +659,7 @@ class Cell(Owner):
     def restart(self, started: Ask) -> None:
         """Begin another incarnation, with a new actor; what is queued is its to handle."""
         if self.state is not State.RESTARTING:
-            started.fail(ActorStopped(f"actor {self.path} was stopped before it was started again"))
+            started.answer(None)  # somebody else has stopped it meanwhile, or started it again
             return
         self.incarnation += 1
         self._be_new()
@@ -661,7 +667,8 @@ class Cell(Owner):
         try:
             if self.remake is not None:
                 self.remake()
-        except Exception as error:
+        except BaseException as raised:
+            error = self.loop.failure(raised)
             self.fail(error)
             started.fail(error)
             self._end()
@@ -729,6 +736,13 @@ class Cell(Owner):
     def coroutine(self) -> Any:
         """Return what the cell's task runs, for its stack; None when it has no task."""
         return getattr(self._task, "coro", None) or getattr(self._task, "get_coro", lambda: None)()
+
+    def load(self) -> int:
+        """Return how many messages it has before it or under way; a glance, from any thread."""
+        queued = len(self.mailbox.queue)
+        # Awake with something queued, it may not have taken it yet: that is one message, not two.
+        is_busy = self._turn is not None or not (self.mailbox.idle or queued)
+        return queued + len(self._asides or ()) + is_busy
 
     def statistics(self) -> Statistics:
         return Statistics(

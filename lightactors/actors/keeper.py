@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,8 +18,8 @@ from lightactors.actors.flag import Flag
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.owner import State
 from lightactors.actors.stopping import stop_all
-from lightactors.errors import RestartsExhausted
-from lightactors.supervision.restarts import Budget, Member, Plan, after_end, delay
+from lightactors.errors import ConfigurationError, RestartsExhausted
+from lightactors.supervision.restarts import Budget, Member, Plan, after_end, delay, is_restarted
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from lightactors.supervision.spec import ChildOptions, Policy, Restart
 
 logger = logging.getLogger("lightactors")
+
+
+def cannot_be_remade() -> None:
+    """Stand where an actor would be made anew, for one that was adopted."""
+    raise AssertionError("an adopted instance was to be started again")
 
 
 class Keeper:
@@ -42,6 +48,12 @@ class Keeper:
         self._done: Flag | None = None  # raised when the task that restarts has ended; None: there is none
         self._is_closed = False
 
+    def allow(self, max_restarts: int) -> None:
+        """From now on allow so many restarts within the period."""
+        self.policy = replace(self.policy, max_restarts=max_restarts)
+        self._budget.max_restarts = max_restarts
+        self._failures = deque(self._failures, max_restarts + 1)
+
     def takes(self, child: ChildOptions) -> bool:
         """Tell whether such a child's end is for the keeper to deal with."""
         return self._keeps_temporary or self.restart_of(child) != "temporary"
@@ -54,6 +66,10 @@ class Keeper:
         """Tell whether an end of the cell is for the keeper to deal with; from any thread."""
         return not self._is_closed
 
+    def starts_again(self, cell: Cell) -> bool:
+        """Tell whether another incarnation follows the one that has ended; from any thread."""
+        return is_restarted(self.restart_of(cell.options), failed=cell.has_failed())
+
     def ended(self, cell: Cell) -> None:
         """Hear that a child's incarnation has ended by itself."""
         self._ended.append(cell)
@@ -64,7 +80,12 @@ class Keeper:
             self._owner.loop.start(self._run, f"supervisor of {self._owner.path}", context)
 
     async def renew(self, cell: Cell) -> None:
-        """End a child's incarnation and begin another one, without touching the budget."""
+        """End a child's incarnation and begin another one, without touching the budget.
+
+        If its start fails, it has ended by itself.
+        """
+        if cell.remake is cannot_be_remade:
+            raise ConfigurationError(f"actor {cell.path} was adopted and can't be made anew; stop it, spawn its class")
         await stop_all([cell], suspend=True)
         await self._start(cell)
 
@@ -134,10 +155,15 @@ class Keeper:
     async def _start(self, cell: Cell) -> bool:
         started = Ask(None, cell.loop)
         cell.order(cell.restart, started)
-        try:
-            await started.reply()
-        except Exception:
-            return cell.was_stopped()  # then nothing comes back, and the next one's turn it is
+        timeout = cell.options.start_timeout
+        with anyio.move_on_after(timeout) as scope:
+            try:
+                await started.reply()
+            except Exception:
+                return cell.was_stopped()  # then nothing comes back, and the next one's turn it is
+        if scope.cancelled_caught:
+            cell.order(cell.fail, TimeoutError(f"actor {cell.path} was not ready within start_timeout={timeout} s"))
+            return False
         logger.info("actor %s was started again as %s", cell.path, cell.address)
         return True
 

@@ -263,6 +263,11 @@ class Mailbox:
         finally:
             self.idle = False
 
+    async def wait_for_nudge(self) -> None:
+        """Wait until somebody nudges; not idle meanwhile: no handler runs in its caller."""
+        self._slot = self.loop.slot()
+        await self._slot
+
     def wake(self) -> None:
         """Have the receiver look again; the first time, start it."""
         self.idle = False
@@ -288,6 +293,10 @@ class Mailbox:
         self.signals = _EMPTY
         self._slot = None
         self.idle = False
+        self.unlock()
+
+    def unlock(self) -> None:
+        """Take messages again, though there is no receiver yet."""
         with self.lock:
             self.closed = False
 

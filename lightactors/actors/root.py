@@ -68,6 +68,7 @@ class _HereOrRoot(Spawner):
 
 _spawner = _HereOrRoot()
 spawn = _spawner.spawn
+spawn_many = _spawner.spawn_many
 options = _spawner.options
 adopt = _spawner.adopt
 child = _spawner.child

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-import anyio
-
-from lightactors.actors import cycles, loops
-from lightactors.actors.behaviours import BehaviourCell
-from lightactors.actors.cell import Cell
-from lightactors.actors.keeper import Keeper
-from lightactors.actors.mailbox import Ask
 from lightactors.actors.owner import Owner, State
-from lightactors.actors.ref import ActorRef, AnyRef, Ref, cell_within, introduce
-from lightactors.actors.stopping import stop_all
-from lightactors.actors.threads import LoopThread
+from lightactors.actors.pool import Pool, start_pool
+from lightactors.actors.ref import Ref, cell_within
+from lightactors.actors.starting import Adopted, start
 from lightactors.contract import Behaviour, contract_of
-from lightactors.errors import ConfigurationError, SpawnError, WrongCall
+from lightactors.errors import ConfigurationError, SpawnError
 from lightactors.supervision.ladder import Ladder, ladder_of
-from lightactors.supervision.spec import START_TIMEOUT, ChildOptions, ChildSpec, Place, Policy, Restart
+from lightactors.supervision.spec import START_TIMEOUT, ChildOptions, ChildSpec, Place, Restart
 
 C = TypeVar("C")
 M = TypeVar("M")
 P = ParamSpec("P")
-
-_serial = itertools.count(1)
 
 
 class Spawner(ABC):
@@ -88,6 +76,24 @@ class Spawner(ABC):
         return await start(options.owner(), options.child(actor, *args, **kwargs), renew=options.renew)
 
     @overload
+    async def spawn_many(
+        self, count: int, actor: Behaviour[M, P], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Pool[Ref[M]]: ...
+    @overload
+    async def spawn_many(self, count: int, actor: Callable[P, C], /, *args: P.args, **kwargs: P.kwargs) -> Pool[C]: ...
+    async def spawn_many(self, count: int, actor: Any, /, *args: Any, **kwargs: Any) -> Pool[Any]:
+        """Start several actors of one kind under a supervisor of their own, and return them as a `Pool`.
+
+        Each is made of the same arguments. The options are those of the members, but `name` is the pool's: its
+        members are called 1, 2, … below it. They are permanent unless `restart` says otherwise. Raises `SpawnError`
+        if one of them does not start, and stops the others. A pool of that name and kind that runs already is
+        returned, in the new size.
+        """
+        options = self if isinstance(self, Options) else self.options()
+        spec = options.child(actor, *args, **kwargs)
+        return await start_pool(options.owner, count, spec, renew=options.renew)
+
+    @overload
     def child(self, actor: Behaviour[M, P], /, *args: P.args, **kwargs: P.kwargs) -> ChildSpec: ...
     @overload
     def child(self, actor: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> ChildSpec: ...
@@ -109,7 +115,7 @@ class Spawner(ABC):
         _refuse_what_is_adopted(instance)
         options = self if isinstance(self, Options) else self.options()
         child_options = _options_of_adopted(options.child_options)
-        adopted = _Adopted(type(instance), options=child_options, instance=instance)
+        adopted = Adopted(type(instance), options=child_options, instance=instance)
         return cast("C", await start(options.owner(), adopted, renew=options.renew))
 
 
@@ -139,155 +145,3 @@ class Options(Spawner):
 
     def owner(self) -> Owner:
         return self._owner()
-
-
-@dataclass(frozen=True, slots=True)
-class _Adopted(ChildSpec):
-    """A child whose instance exists already."""
-
-    instance: Any = None
-
-
-# Places
-
-Starting = tuple[Cell, Ask]
-"""A new cell, a child of its owner by now, and who waits for it to be ready."""
-
-PLACES: dict[str, Callable[[Owner, str, ChildSpec], Awaitable[Starting]]] = {}
-"""Where an actor may live, and how one is begun there."""
-
-
-async def _begin_here(owner: Owner, name: str, spec: ChildSpec) -> Starting:
-    started = Ask()
-    cell = make_cell(owner, name, spec, loops.current())
-    owner.enter(cell)
-    cell.begin(started)
-    return cell, started
-
-
-async def _begin_in_thread(owner: Owner, name: str, spec: ChildSpec) -> Starting:
-    thread = LoopThread(f"actor {owner.path}/{name}", loops.current().backend)
-    loop = await thread.open()
-    made = Ask()
-    started = Ask()
-
-    def make() -> None:
-        try:
-            cell = make_cell(owner, name, spec, loop)
-            cell.lives_in(thread)
-            owner.enter(cell)
-        except BaseException as error:
-            thread.release()
-            made.fail(error)
-        else:
-            made.answer(cell)
-            cell.begin(started)
-
-    loop.post(make)
-    return await _uninterrupted(made), started
-
-
-PLACES["task"] = _begin_here
-PLACES["thread"] = _begin_in_thread
-
-
-async def _uninterrupted(made: Ask) -> Any:
-    # A few milliseconds, unless __init__ itself takes long; given up in between, the cell would be nobody's.
-    with anyio.CancelScope(shield=True):
-        return await made.reply()
-    return None
-
-
-# Making
-
-
-def make_cell(owner: Owner, name: str, spec: ChildSpec, loop: loops.Loop) -> Cell:
-    """Make a cell and its actor; on the actor's loop."""
-    if isinstance(spec.kind, Behaviour):
-        behaviour = BehaviourCell(name, owner, loop, spec.options)
-        behaviour.run(spec.kind, spec.args, dict(spec.kwargs))
-        behaviour.ref = Ref[Any](behaviour)
-        return behaviour
-    cell = Cell(name, owner, loop, spec.options)
-    _embody(cell, spec)
-    cell.ref = ActorRef(cell)
-    if owner.keeper is not None and owner.keeper.takes(spec.options):
-        cell.remake = partial(_embody, cell, spec)
-    return cell
-
-
-def _embody(cell: Cell, spec: ChildSpec) -> None:
-    actor = spec.instance if isinstance(spec, _Adopted) else _instance(spec)
-    cell.embody(contract_of(spec.kind), actor)
-    introduce(actor, cell)
-
-
-def _instance(spec: ChildSpec) -> Any:
-    try:
-        return spec.kind(*spec.args, **spec.kwargs)
-    except Exception as error:
-        if isinstance(error, TypeError) and error.__traceback__ and error.__traceback__.tb_next is None:
-            raise WrongCall(f"{spec.kind.__name__} can't be made of these arguments: {error}") from None
-        raise SpawnError(f"{spec.kind.__name__} failed in __init__: {error!r}") from error
-
-
-# Starting
-
-
-async def start(owner: Owner, spec: ChildSpec, *, renew: bool = False) -> AnyRef:
-    """Start a child of `owner` and return its ref, once it is ready."""
-    options = spec.options
-    name = options.name or f"{_kind_name(spec).lower()}-{next(_serial)}"
-    _see_that_it_is_kept(owner, options)
-    if (holder := owner.children.get(name)) is not None:
-        if renew or holder.mailbox.closed:  # closed: on its way out, which is let be first
-            await stop_all([holder])
-        elif _is_same_kind(holder, spec):
-            return holder.ref
-    cell, started = await PLACES[options.place](owner, name, spec)
-    return await _ready(cell, started)
-
-
-def _kind_name(spec: ChildSpec) -> str:
-    name: str = spec.kind.name if isinstance(spec.kind, Behaviour) else spec.kind.__name__
-    return name
-
-
-def _see_that_it_is_kept(owner: Owner, options: ChildOptions) -> None:
-    if owner.keeper is None and options.restart not in (None, "temporary"):
-        # An owner that is no supervisor, with a child that is to be started again.
-        owner.keep_children(Keeper(owner, Policy(restart="temporary"), keeps_temporary=False))
-    if owner.keeper is not None:
-        owner.keeper.policy.check(options)
-
-
-def _is_same_kind(cell: Cell, spec: ChildSpec) -> bool:
-    kind, wanted = cell.origin(), spec.kind.function if isinstance(spec.kind, Behaviour) else spec.kind
-    # By name, not identity: a notebook cell that is run again defines the class anew.
-    return (kind.__module__, kind.__qualname__) == (wanted.__module__, wanted.__qualname__)
-
-
-async def _ready(cell: Cell, started: Ask) -> AnyRef:
-    asker = cycles.holder.get()
-    if asker is not None:
-        cycles.enter(asker, cell, started)
-    try:
-        await _in_time(cell, started)
-    except Exception as error:
-        await stop_all([cell])
-        raise cell.failed_to_start(error) from error
-    except BaseException:
-        await stop_all([cell])
-        raise
-    finally:
-        if asker is not None:
-            cycles.leave(asker, cell, started)
-    return cell.ref
-
-
-async def _in_time(cell: Cell, started: Ask) -> None:
-    timeout = cell.options.start_timeout
-    with anyio.move_on_after(math.inf if started.answered else timeout) as scope:
-        await started.reply()
-    if scope.cancelled_caught:
-        raise TimeoutError(f"not ready within start_timeout={timeout} s; give it more, or start less")

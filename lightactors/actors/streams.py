@@ -114,7 +114,7 @@ class Production:
             if not self._closed:
                 await self._produce(actor)
         except BaseException:
-            self._over(Failure(ActorStopped(f"the stream {self._method} was cut")))
+            self._over(self._stopped("was cut"))
             raise
         finally:
             self._stepping = False
@@ -160,13 +160,18 @@ class Production:
         """Run the handler's clean-up and end the consumer's stream."""
         if self._items is not None:
             items, self._items = self._items, None
-            how = Failure(ActorStopped(f"the stream {self._method} ended before it was finished"))
+            how = self._stopped("ended before it was finished")
             try:
                 await items.aclose()
             except Exception as error:
                 how = self._failure(error)
             finally:
                 self._over(how)
+
+    def _stopped(self, how: str) -> Failure:
+        stopped = ActorStopped(f"the stream {self._method} {how}")
+        stopped.__cause__ = self._cell.error
+        return Failure(stopped)
 
     def _failure(self, error: Exception) -> Failure:
         self._cell.note_failure(error)

@@ -1,23 +1,17 @@
-"""Supervisors: actors whose children are started again, as an actor class and as a block."""
+"""Supervisors: actors whose children are started again."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-import anyio
 
 from lightactors.actors.cell import Cell
 from lightactors.actors.keeper import Keeper
-from lightactors.actors.owner import Owner, Tree
 from lightactors.actors.ref import cell_of
-from lightactors.actors.root import options
-from lightactors.actors.spawn import Spawner, start
+from lightactors.actors.starting import start
 from lightactors.actors.stopping import stop_all
 from lightactors.contract import actor, handler
-from lightactors.errors import NotAChild, raise_together
+from lightactors.errors import ConfigurationError, NotAChild
 from lightactors.supervision.spec import AutoShutdown, ChildSpec, Policy, Restart, Strategy
 
 
@@ -42,7 +36,7 @@ class Supervisor:
     def __init__(
         self,
         strategy: Strategy = "one_for_one",
-        children: Iterable[ChildSpec] = (),
+        children: Sequence[ChildSpec] = (),
         *,
         max_restarts: int = 1,
         period: float = 5.0,
@@ -55,7 +49,7 @@ class Supervisor:
         self._policy = Policy(
             strategy, max_restarts, period, backoff, max_backoff, auto_shutdown, restart, together=together
         )
-        self._specs = list(children)
+        self._specs = _checked_specs(children)
         for spec in self._specs:
             self._policy.check(spec.options)
 
@@ -69,7 +63,7 @@ class Supervisor:
     @handler
     async def start_child(self, spec: ChildSpec) -> Any:
         """Start another child and return its ref. Raises `SpawnError`."""
-        return await start(cell_of(self, "Supervisor"), spec)
+        return await start(cell_of(self, "Supervisor"), _checked_spec(spec))
 
     @handler
     async def stop_child(self, name: str) -> None:
@@ -78,7 +72,10 @@ class Supervisor:
 
     @handler
     async def restart_child(self, name: str) -> None:
-        """End a child's incarnation after the turn under way and begin another. Raises `NotAChild`."""
+        """End a child's incarnation after the turn under way and begin another. Raises `NotAChild`.
+
+        The restart budget is for ends that nobody asked for; it is spent only if the new start fails.
+        """
         cell = self._child(name)
         assert cell.kept_by is not None
         await cell.kept_by.renew(cell)
@@ -95,66 +92,18 @@ class Supervisor:
         return children[name]
 
 
-@dataclass(frozen=True, slots=True)
-class Supervision(Spawner):
-    """An open `supervise` block: what is spawned by it is its supervisor's child."""
-
-    ref: Supervisor
-    """The supervisor itself: to watch, to stop, to ask for its children."""
-
-    def owner(self) -> Owner:
-        return cell_of(self.ref, "supervise()")
-
-    def tree(self) -> Tree:
-        """Return a snapshot of the supervisor and its children; printing it draws it."""
-        return cell_of(self.ref, "supervise()").tree()
-
-    def __repr__(self) -> str:
-        return f"<supervision {self.ref!r}>"
+def _checked_specs(children: Sequence[ChildSpec]) -> list[ChildSpec]:
+    if isinstance(children, Iterator):
+        raise ConfigurationError("children can be read only once; pass a list, for a supervisor may be started again")
+    specs = [_checked_spec(child) for child in children]
+    names = [spec.options.name for spec in specs if spec.options.name is not None]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"two children are called {name!r}; choose another name")
+    return specs
 
 
-@asynccontextmanager
-async def supervise(
-    strategy: Strategy = "one_for_one",
-    *,
-    name: str | None = None,
-    max_restarts: int = 1,
-    period: float = 5.0,
-    backoff: float = 0.0,
-    max_backoff: float = 30.0,
-    auto_shutdown: AutoShutdown = "never",
-) -> AsyncGenerator[Supervision]:
-    """Open a supervisor for the block: `supervisor.spawn(...)` inside it starts children that are started again.
-
-    The parameters are those of `Supervisor`. Children are permanent unless `supervisor.options(restart=...)` says
-    otherwise. When the block ends they are stopped, the youngest first. When the restart budget is spent the block is
-    cancelled and `RestartsExhausted` raised from it.
-    """
-    supervisor = await options(name=name).spawn(
-        Supervisor,
-        strategy,
-        max_restarts=max_restarts,
-        period=period,
-        backoff=backoff,
-        max_backoff=max_backoff,
-        auto_shutdown=auto_shutdown,
-    )
-    cell = cell_of(supervisor, "supervise()")
-    failures: list[BaseException] = []
-    error: BaseException | None = None
-    try:
-        with anyio.CancelScope() as block:
-
-            def fail(_: Cell, failure: BaseException) -> None:
-                failures.append(failure)
-                block.cancel()
-
-            cell.hears_failure = fail
-            yield Supervision(supervisor)
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        await stop_all([cell])
-        if error is None or isinstance(error, Exception):
-            raise_together("several failures under a supervisor", [*failures, *([error] if error else [])])
+def _checked_spec(child: object) -> ChildSpec:
+    if not isinstance(child, ChildSpec):
+        raise ConfigurationError(f"{child!r} can't be started again; pass lightactors.child(Class, ...)")
+    return child

@@ -21,7 +21,7 @@ from lightactors.actors.cell import Cell
 from lightactors.actors.flag import Flag
 from lightactors.actors.loops import Interruption
 from lightactors.actors.ref import cell_of
-from lightactors.actors.spawn import start
+from lightactors.actors.starting import start
 from lightactors.actors.stopping import stop_all
 from lightactors.actors.system import BLOCKED_AFTER, System
 from lightactors.actors.terminated import Reason, Terminated

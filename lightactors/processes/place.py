@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.owner import Owner
-from lightactors.actors.spawn import Starting
+from lightactors.actors.starting import Starting
 from lightactors.contract import Behaviour, contract_of
 from lightactors.processes.cell import ProcessCell
 from lightactors.remote.node import node_of

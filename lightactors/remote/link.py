@@ -120,6 +120,11 @@ class Link:
 
     # Out
 
+    @property
+    def unanswered(self) -> int:
+        """Return how many asks and streams are under way at the other end."""
+        return len(self._waiters)
+
     def send(self, frame: AnyFrame, size: int = 0) -> None:
         """Have a frame, whose body is of `size` bytes, leave with the next batch; an ended link drops it."""
         if self.error is not None:

@@ -269,6 +269,9 @@ class StandIn(Cell):
         if self._go is not None:
             self._go.set(None)
 
+    def load(self) -> int:
+        return len(self.mailbox.queue) + (0 if self.link is None else self.link.unanswered)
+
     # Sending
 
     def can_send(self) -> bool:

@@ -78,7 +78,7 @@ class Budget:
     """How many restarts there may be: `max_restarts` within any `period` seconds."""
 
     def __init__(self, max_restarts: int, period: float) -> None:
-        self._max_restarts = max_restarts
+        self.max_restarts = max_restarts
         self._period = period
         self._spent: deque[float] = deque()
 
@@ -87,7 +87,7 @@ class Budget:
         self._spent.append(now)
         while self._spent[0] < now - self._period:
             self._spent.popleft()
-        return len(self._spent) if len(self._spent) <= self._max_restarts else None
+        return len(self._spent) if len(self._spent) <= self.max_restarts else None
 
 
 def delay(restarts: int, first: float, most: float, random: float) -> float:
@@ -95,4 +95,5 @@ def delay(restarts: int, first: float, most: float, random: float) -> float:
 
     `random` is in [0, 1): siblings that die together shall not come back together.
     """
-    return min(first * 2.0 ** (restarts - 1), most) * (1 - random / 2)
+    doublings = min(restarts - 1, 1000)  # a float holds no more, and no wait of this universe
+    return min(first * 2.0**doublings, most) * (1 - random / 2)

@@ -89,6 +89,7 @@ class Policy:
     def __post_init__(self) -> None:
         check_choice("strategy", self.strategy, get_args(Strategy))
         check_choice("auto_shutdown", self.auto_shutdown, get_args(AutoShutdown))
+        check_choice("restart", self.restart, get_args(Restart))
         check_whole("max_restarts", self.max_restarts, least=0)
         if check_seconds("period", self.period) == 0:
             raise ConfigurationError("period=0 would forget every restart at once; give seconds, more than 0")

@@ -1,0 +1,85 @@
+"""`supervise`: a supervisor for a block, and what spawns below it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from lightactors.actors.cell import Cell
+from lightactors.actors.owner import Owner, Tree
+from lightactors.actors.ref import cell_of
+from lightactors.actors.root import options
+from lightactors.actors.spawn import Spawner
+from lightactors.actors.stopping import stop_all
+from lightactors.actors.supervisor import Supervisor
+from lightactors.errors import raise_together
+from lightactors.supervision.spec import AutoShutdown, Policy, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision(Spawner):
+    """An open `supervise` block: what is spawned by it is its supervisor's child."""
+
+    ref: Supervisor
+    """The supervisor itself: to watch, to stop, to ask for its children."""
+
+    def owner(self) -> Owner:
+        return cell_of(self.ref, "supervise()")
+
+    def tree(self) -> Tree:
+        """Return a snapshot of the supervisor and its children; printing it draws it."""
+        return cell_of(self.ref, "supervise()").tree()
+
+    def __repr__(self) -> str:
+        return f"<supervision {self.ref!r}>"
+
+
+@asynccontextmanager
+async def supervise(
+    strategy: Strategy = "one_for_one",
+    *,
+    name: str | None = None,
+    max_restarts: int = 1,
+    period: float = 5.0,
+    backoff: float = 0.0,
+    max_backoff: float = 30.0,
+    auto_shutdown: AutoShutdown = "never",
+) -> AsyncGenerator[Supervision]:
+    """Open a supervisor for the block: `supervisor.spawn(...)` inside it starts children that are started again.
+
+    The parameters are those of `Supervisor`. Children are permanent unless `supervisor.options(restart=...)` says
+    otherwise. When the block ends they are stopped, the youngest first. When the restart budget is spent the block is
+    cancelled and `RestartsExhausted` raised from it.
+    """
+    Policy(strategy, max_restarts, period, backoff, max_backoff, auto_shutdown)  # refused here, not as a failed start
+    supervisor = await options(name=name).spawn(
+        Supervisor,
+        strategy,
+        max_restarts=max_restarts,
+        period=period,
+        backoff=backoff,
+        max_backoff=max_backoff,
+        auto_shutdown=auto_shutdown,
+    )
+    cell = cell_of(supervisor, "supervise()")
+    failures: list[BaseException] = []
+    error: BaseException | None = None
+    try:
+        with anyio.CancelScope() as block:
+
+            def fail(_: Cell, failure: BaseException) -> None:
+                failures.append(failure)
+                block.cancel()
+
+            cell.hears_failure = fail
+            yield Supervision(supervisor)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        await stop_all([cell])
+        if error is None or isinstance(error, Exception):
+            raise_together("several failures under a supervisor", [*failures, *([error] if error else [])])
