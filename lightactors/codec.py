@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+from msgspec import UNSET
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from lightactors.contract import Message, Method, is_actor_class
@@ -120,12 +121,16 @@ class MethodCodec:
         try:
             return self._encode(args)
         except (TypeError, OverflowError, ValueError, RecursionError) as error:
+            if any(value is UNSET for value in args):
+                return self._encode_by_name(args, kwargs)
             raise self._explain(args, kwargs, error) from None
 
     def _encode_by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         self.method.check(args, kwargs)
+        arguments = self.method.signature.bind(*args, **kwargs).arguments
         try:
-            return self._encode(self.method.signature.bind(*args, **kwargs).arguments)
+            # UNSET says that an argument was not given, which is what its absence says.
+            return self._encode({name: value for name, value in arguments.items() if value is not UNSET})
         except (TypeError, OverflowError, ValueError, RecursionError) as error:
             raise self._explain(args, kwargs, error) from None
 

@@ -409,10 +409,13 @@ def actor(target: Any) -> Any:
 
     A class has handlers (see `handler`) and may have `on_start(self)`, which runs before the first message,
     `on_stop(self)`, which runs after the last one, even if `on_start` did not get to its end, and
-    `on_terminated(self, terminated)`, which is told of the actors it watches; each plain or async. A function is
-    a behaviour: it reads its own `Mailbox`.
+    `on_terminated(self, terminated)`, which is told of the actors it watches; each plain or async. A plain
+    `on_drain(self)` is called as soon as the actor is to stop, so that what it has interleaved can come to an end.
+    A function is a behaviour: it reads its own `Mailbox`.
     """
     if inspect.isclass(target):
+        if inspect.iscoroutinefunction(getattr(target, "on_drain", None)):
+            raise ContractError(f"{target.__name__}.on_drain must be a plain def; what has to wait goes into on_stop")
         contract_of(target, declare=True)
         return target
     if inspect.isfunction(target):

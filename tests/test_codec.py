@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy
 import pytest
 from hypothesis import given
@@ -107,6 +108,11 @@ def test_every_way_to_call() -> None:
     assert travel("many", 1, 5) == ((1, 5), {})
     assert travel("many", 1, 5, Point(6)) == ((1, 5, Point(6)), {})
     assert travel("many", 1, third=4, odd={1}) == ((1,), {"third": 4, "odd": {1}})
+
+
+def test_argument_that_is_unset_stays_away() -> None:
+    assert travel("many", 1, third=msgspec.UNSET) == ((1,), {})
+    assert travel("plain", 1, msgspec.UNSET) == ((1,), {})
 
 
 @pytest.mark.parametrize("name", ["later", "stream", "typed"])

@@ -35,7 +35,7 @@ class BehaviourCell(Cell):
         """Give the cell its behaviour."""
         self.behaviour = behaviour
         self._arguments = args, kwargs
-        self._on_start = self._on_stop = None
+        self._on_start = self._on_drain = self._on_stop = None
 
     def begin(self, started: Ask) -> None:
         self._start_task()

@@ -23,7 +23,7 @@ from lightactors.actors.stopping import stack_of
 from lightactors.actors.terminated import Reason, Terminated
 from lightactors.actors.why import Death, death_of
 from lightactors.contract import Contract, Kind, Method, is_awaited
-from lightactors.errors import ActorNotRunning, ActorStopped, SpawnError
+from lightactors.errors import ActorNotRunning, ActorStopped, LightActorsError, SpawnError
 from lightactors.supervision.ladder import Ladder, Rung
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Cell(Owner):
         "_asides",
         "_asked",
         "_interrupted",
+        "_on_drain",
         "_on_start",
         "_on_stop",
         "_opened",
@@ -168,6 +169,7 @@ class Cell(Owner):
         self.contract = contract
         self.actor = actor
         self._on_start: Callable[[], object] | None = getattr(actor, "on_start", None)
+        self._on_drain: Callable[[], object] | None = getattr(actor, "on_drain", None)
         self._on_stop: Callable[[], object] | None = getattr(actor, "on_stop", None)
 
     def lives_in(self, thread: LoopThread) -> None:
@@ -193,7 +195,7 @@ class Cell(Owner):
             else:
                 self.mailbox.idle = True
 
-    def failed_to_start(self, error: Exception) -> SpawnError:
+    def failed_to_start(self, error: Exception) -> LightActorsError:
         """Return the spawner's error for what came out of the start."""
         if isinstance(error, SpawnError):
             return error
@@ -508,8 +510,18 @@ class Cell(Owner):
             self.state = State.DRAINING
             # Locked before it is looked at: a message from another thread may be queued, its wake-up still on the way.
             self.mailbox.lock_up()
+            self._tell_that_it_drains()
             self._end_here_if_there_is_nothing_to_do()
             self.mailbox.nudge()
+
+    def _tell_that_it_drains(self) -> None:
+        if self._on_drain is not None:
+            try:
+                self._on_drain()
+            except BaseException as raised:
+                error = self.loop.failure(raised)
+                error.add_note(f"raised by on_drain of actor {self.path}")
+                self.fail(error)
 
     def interrupt(self) -> None:
         """Cancel what is under way, then leave."""

@@ -169,7 +169,10 @@ async def _ready(cell: Cell, started: Ask) -> AnyRef:
         await _in_time(cell, started)
     except Exception as error:
         await stop_all([cell])
-        raise cell.failed_to_start(error) from error
+        failure = cell.failed_to_start(error)
+        if failure is error:
+            raise
+        raise failure from error
     except BaseException:
         await stop_all([cell])
         raise

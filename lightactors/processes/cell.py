@@ -15,7 +15,7 @@ import psutil
 from lightactors.actors.flag import Flag
 from lightactors.actors.owner import ProcessFigures, State
 from lightactors.actors.terminated import Reason
-from lightactors.errors import ActorStopped, LaunchFailed, ProcessDied, SpawnError
+from lightactors.errors import ActorStopped, LaunchFailed, LightActorsError, ProcessDied, SpawnError, WrongCall
 from lightactors.processes import host
 from lightactors.processes.exits import Exit
 from lightactors.processes.handover import HandOver, pack, preamble
@@ -126,7 +126,9 @@ class ProcessCell(StandIn):
     def _order(self, function: Callable[..., object], *args: Any) -> None:
         self.loop.post(function, *args)
 
-    def failed_to_start(self, error: Exception) -> SpawnError:
+    def failed_to_start(self, error: Exception) -> LightActorsError:
+        if isinstance(error, WrongCall):
+            return error
         if isinstance(error, SpawnError):
             return error if self.path in str(error) else SpawnError(f"{self.path}, in a process: {error}")
         if isinstance(error, ProcessDied):

@@ -200,7 +200,7 @@ class StandIn(Cell):
         self._target = ROOT
         self._credit = 0
         self._go: Slot | None = None  # where the pump waits for a link, or for credit
-        self._on_start = self._on_stop = None
+        self._on_start = self._on_drain = self._on_stop = None
 
     def stands_for(self, kind: Contract | Behaviour[Any, ...]) -> None:
         """Say what lives at the other end, and make the ref."""

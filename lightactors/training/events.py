@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from lightactors.actors import Flag
@@ -29,6 +30,10 @@ class ExecutionEvent:
     def wait(self, timeout: float | None = None) -> bool:
         """Block this thread until the event is set, `timeout` seconds at most; tell whether it is."""
         return self._flag.wait_in_thread(timeout)
+
+    def passed_on(self, to: ExecutionEvent) -> AbstractContextManager[None]:
+        """During the block, have another event set when this one is."""
+        return self._flag.waking(to.set, None)
 
     def __await__(self) -> Generator[Any, Any, None]:
         return self._flag.wait().__await__()

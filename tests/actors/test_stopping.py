@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import lightactors as la
-from lightactors.errors import ActorNotRunning, ActorStopped, SpawnError
+from lightactors.errors import ActorNotRunning, ActorStopped, ContractError, SpawnError
 from lightactors.testing import Gate
 from tests.actors.cast import Later, Oops, Porter, Stopper, settle
 
@@ -458,3 +458,47 @@ async def test_stop_outlasts_the_cancellation_of_who_asked_for_it() -> None:
 async def test_stop_takes_refs_only(wrong: object) -> None:
     with pytest.raises(TypeError, match=r"stop\(\) takes a ref, got .*; spawn\(\) returns one"):
         await la.stop(wrong)
+
+
+@la.actor
+class Listener:
+    """Waits aside until it is to stop."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.over = anyio.Event()
+        self.error = error
+
+    def on_drain(self) -> None:
+        self.over.set()
+        if self.error is not None:
+            raise self.error
+
+    @la.handler(interleaved=True)
+    async def wait(self) -> str:
+        await self.over.wait()
+        return "heard"
+
+
+async def test_on_drain_lets_what_is_interleaved_come_to_its_end() -> None:
+    async with la.open_system() as system, anyio.create_task_group() as tg:
+        listener = await system.spawn(Listener)
+        waiting = Later(tg, listener.wait)
+        await settle()
+
+        assert await la.stop(listener) is la.Rung.DRAIN
+        assert anyio.current_time() == 0
+        assert await waiting.done() == "heard"
+
+
+async def test_on_drain_that_fails_is_the_actors_failure() -> None:
+    with pytest.raises(ValueError, match="deaf"):
+        async with la.open_system() as system:
+            await la.stop(await system.spawn(Listener, ValueError("deaf")))
+
+
+def test_on_drain_must_not_wait() -> None:
+    class Slow:
+        async def on_drain(self) -> None: ...
+
+    with pytest.raises(ContractError, match="plain def"):
+        la.actor(Slow)

@@ -7,8 +7,8 @@ import math
 import os
 import socket
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import anyio
 import anyio.lowlevel
@@ -69,28 +69,47 @@ class Runner:
         self.heartbeat_interval = heartbeat_interval
         self.max_rollouts = max_rollouts
         self._resources = _KnownResources(store)
+        self._ends = set[ExecutionEvent]()
         self._succeeded = 0
         self._failed = 0
 
     @handler(interleaved=True)
-    async def run(self, event: ExecutionEvent) -> int:
-        """Run rollouts until the event is set or `max_rollouts` are done; return how many were.
+    async def run(self, event: ExecutionEvent | None = None) -> int:
+        """Run rollouts until the runner is to stop or `max_rollouts` are done; return how many were.
 
-        The event ends a wait for work at once; a rollout under way is finished first. If the runner is
+        It is to stop when the event is set, or the runner itself is stopped (`lightactors.stop`): that ends a wait
+        for work at once; a rollout under way is finished first. If the runner is
         cancelled instead, the rollout's attempt is reported as failed. What an agent raises fails its attempt
         and no more. A `StoreError` about a report is logged; what else the store raises ends the run.
         """
         done = 0
         claims = Claims(self.store, self.worker_id)
-        async with self._alive(claims, event) as pulse:
-            while not event.is_set() and done != self.max_rollouts:
-                rollout = await claims.next(event)
-                if rollout is not None:
-                    await self._execute(rollout, pulse)
-                    done += 1
-                    # A store in memory and a quick agent never wait: others want a turn too.
-                    await anyio.lowlevel.checkpoint()
+        with self._end(event) as end:
+            async with self._alive(claims, end) as pulse:
+                while not end.is_set() and done != self.max_rollouts:
+                    rollout = await claims.next(end)
+                    if rollout is not None:
+                        await self._execute(rollout, pulse)
+                        done += 1
+                        # A store in memory and a quick agent never wait: others want a turn too.
+                        await anyio.lowlevel.checkpoint()
         return done
+
+    def on_drain(self) -> None:
+        """Have the runs under way end after their rollouts."""
+        for end in self._ends:
+            end.set()
+
+    @contextmanager
+    def _end(self, event: ExecutionEvent | None) -> Generator[ExecutionEvent]:
+        """Return what ends one run: the event, if there is one, or a stop of the runner."""
+        end = ExecutionEvent()
+        self._ends.add(end)
+        try:
+            with nullcontext() if event is None else event.passed_on(end):
+                yield end
+        finally:
+            self._ends.remove(end)
 
     @handler(interleaved=True)
     async def step(self, input: object, *, resources: Resources | None = None, mode: Mode | None = None) -> Rollout:

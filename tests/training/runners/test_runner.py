@@ -724,3 +724,32 @@ def test_wrong_values_are_refused(wrong: dict[str, Any]) -> None:
 def test_what_is_no_agent_is_refused() -> None:
     with pytest.raises(ContractError, match="is no agent"):
         Runner(5, MemoryStore(), worker_id="w")
+
+
+async def test_stop_of_a_runner_ends_its_wait_for_work_at_once() -> None:
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        store = await system.spawn(MemoryStore)
+        runner = await system.spawn(Runner, answer, store, worker_id="w")
+        tasks.start_soon(runner.run)
+        await anyio.sleep(1)
+        await stop(runner)
+
+        assert anyio.current_time() == pytest.approx(1, abs=0.001)
+
+
+async def test_stop_of_a_runner_lets_it_finish_its_rollout() -> None:
+    async def answer_slowly(task: Any) -> float:
+        await anyio.sleep(3)
+        return 1.0
+
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        store = await system.spawn(MemoryStore)
+        runner = await system.spawn(Runner, answer_slowly, store, worker_id="w")
+        rollout = await store.enqueue_rollout("task")
+        tasks.start_soon(runner.run)
+        await anyio.sleep(1)
+        await stop(runner)
+
+        assert anyio.current_time() == pytest.approx(3, abs=0.001)
+        (ended,) = await finished(store, rollout)
+        assert ended.status == "succeeded"
