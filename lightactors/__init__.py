@@ -44,7 +44,7 @@ from lightactors.contract import Mailbox as Mailbox
 from lightactors.contract import Message as Message
 from lightactors.contract import actor as actor
 from lightactors.contract import handler as handler
-from lightactors.processes.limits import Limits as Limits
+from lightactors.processes import Limits as Limits
 
 if TYPE_CHECKING:
     from lightactors.training import *  # noqa: F403

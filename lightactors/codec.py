@@ -165,7 +165,7 @@ class MethodCodec:
 
     def _by_name(self, raw: dict[str, msgspec.Raw]) -> Arguments:
         arguments = {name: self._decoder_of_parameter(name).decode(value) for name, value in raw.items()}
-        bound = inspect.BoundArguments(self.method.signature, arguments)  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(self.method.signature, arguments)
         args, kwargs = bound.args, bound.kwargs
         self.method.check(args, kwargs)
         return args, kwargs
@@ -319,7 +319,8 @@ def _wire_hint(hint: Any) -> Any:
     inner = tuple(_wire_hint(argument) for argument in arguments)
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return typing.Union[inner]  # noqa: UP007 (made of a tuple)
-    return hint.copy_with(inner) if hasattr(hint, "copy_with") else typing.get_origin(hint)[inner]
+    origin: Any = typing.get_origin(hint)
+    return hint.copy_with(inner) if hasattr(hint, "copy_with") else origin[inner]
 
 
 def _is_marked(hint: Any) -> bool:

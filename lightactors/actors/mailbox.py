@@ -148,18 +148,22 @@ class Mailbox:
 
     def deliver(self, message: Any) -> None:
         """Put a message in past the bound, for a sender who counts for himself: see `when_room`. From any thread."""
+        if get_ident() == self.loop.ident:
+            if self.closed:
+                raise self._refusal(message)
+            self.open_queue().append(message)
+            if self.idle:
+                self.wake()
+            return
         self.open_queue()
         with self.lock:
             if self.closed:
                 raise self._refusal(message)
             self.queue.append(message)
-        if get_ident() != self.loop.ident:
-            self._post_wake()
-        elif self.idle:
-            self.wake()
+        self._post_wake()
 
     def when_room(self, tell: Callable[[], object]) -> None:
-        """Have `tell` called, once, when half of the mailbox is free or it is closed; from any thread."""
+        """Have `tell` called once half of the mailbox is free, or it is closed; perhaps at once. From any thread."""
         with self.lock:
             if not self.closed and len(self.queue) * 2 > self.capacity:
                 if self._senders is _EMPTY:

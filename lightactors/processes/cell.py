@@ -21,6 +21,7 @@ from lightactors.processes.exits import Exit
 from lightactors.processes.handover import HandOver, pack, preamble
 from lightactors.processes.limits import Limits
 from lightactors.processes.output import Output
+from lightactors.remote import failures
 from lightactors.remote.link import Link, Listener
 from lightactors.remote.standin import ROOT, StandIn
 from lightactors.supervision.ladder import Rung
@@ -144,10 +145,9 @@ class ProcessCell(StandIn):
         self._verdict = Reason.FAILED, self.node.failure(body, self.known)
         self.link_lost(ActorStopped(f"{self.kind} {self.path} did not start"))
 
-    def has_ended(self, reason: str, error: Raw | None) -> None:
+    def has_ended(self, reason: str, error: Raw) -> None:
         """Hear how the actor has ended; its process follows it."""
-        failure = None if error is None else self.node.failure(error, self.known)
-        self._verdict = Reason.__members__.get(reason, Reason.FAILED), failure
+        self._verdict = Reason.__members__.get(reason, Reason.FAILED), failures.decode_cause(error, self.known)
         self.link_lost(ActorStopped(f"{self.kind} {self.path} has ended"))
 
     def said_goodbye(self) -> None:

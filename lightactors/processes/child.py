@@ -13,7 +13,6 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import anyio
-from msgspec import Raw
 
 from lightactors.actors import monitor
 from lightactors.actors import owner as owners
@@ -141,8 +140,8 @@ class _Life(Listener):
         """Tell the parent how the actor ended, say goodbye, and return the exit code."""
         terminated = self._terminated
         if terminated is not None:
-            error = None if terminated.error is None else Raw(failures.encode(terminated.error))
-            self._link.send(frames.Terminated(ROOT, terminated.reason.name, error))
+            cause = failures.encode_cause(terminated.error)
+            self._link.send(frames.Terminated(ROOT, terminated.reason.name, cause))
         self._link.goodbye()
         with anyio.move_on_after(1):
             await self._lost.wait()

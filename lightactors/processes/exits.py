@@ -50,6 +50,8 @@ class Exit:
     def _end(self) -> str:
         if self.code is not None:
             return f"exited with code {self.code}"
+        if self.signal is None and self.survivors:
+            return "has not ended"
         if self.signal is None:
             return "ended with its guardian, which was killed"
         return _WORDS.get(self.signal) or f"was ended by {_name(self.signal)}"

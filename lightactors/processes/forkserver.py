@@ -86,9 +86,8 @@ class Launch:
         self.server.send(json.dumps({"event": event, "launch": self.number, **facts}).encode())
 
     def fail(self, error: Exception) -> None:
-        # What the standard library raises has its number in the text; the guardian's owner gets it beside the text.
-        text = error.strerror if isinstance(error, OSError) and error.filename is None else str(error)
-        self.report("failed", text=text, number=getattr(error, "errno", None))
+        in_words = error.strerror if isinstance(error, OSError) and error.filename is None else str(error)
+        self.report("failed", text=in_words)
 
 
 def launch(launch: Launch, enter: Enter) -> None:
@@ -102,7 +101,7 @@ def launch(launch: Launch, enter: Enter) -> None:
             fork_child(launch, enter)
         _, status = os.waitpid(between, 0)
         if status:
-            launch.report("failed", text="its start was cut short: somebody killed it", number=None)
+            launch.report("failed", text="its start was cut short: somebody killed it")
     for descriptor in launch.descriptors:
         os.close(descriptor)
 
@@ -146,7 +145,7 @@ def live(launch: Launch, enter: Enter, between: int) -> NoReturn:
 def settle(launch: Launch) -> tuple[socket.socket, socket.socket]:
     """Set this process up as a child of the guardian; return its ends of the link and of the control socket."""
     from lightactors.processes.guardian import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
-    from lightactors.processes.limits import impose
+    from lightactors.processes.settings import impose
 
     os.setpgid(0, 0)
     reset_signals()

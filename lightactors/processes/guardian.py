@@ -9,6 +9,7 @@ forkserver announces each child before it comes home too. So whoever is here una
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -22,7 +23,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -70,8 +71,46 @@ def dead_child() -> int | None:
     return found.si_pid if found else None
 
 
+def send(pid: int, number: int) -> None:
+    """Signal a child, which is there, if only as a zombie: nobody but this process buries it."""
+    with contextlib.suppress(PermissionError):  # it has become somebody else, by `sudo` say; it counts as a survivor
+        os.kill(pid, number)
+
+
 def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)  # it is there, if only as a zombie: nobody but this process buries it
+    send(pid, signal.SIGKILL)
+
+
+def read(packet: bytes) -> Message:
+    """Read a packet, which a child of another user may have made up; what is no message at all is an empty one."""
+    try:
+        message: object = json.loads(packet)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("Message", message) if isinstance(message, dict) else {}
+
+
+def is_request(message: Message) -> bool:
+    """Tell whether a client that keeps to the protocol could have sent this."""
+    shape = SHAPES.get(str(message.get("do")))
+    return shape is not None and all(fits(message.get(name)) for name, fits in shape.items())
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int)
+
+
+def is_signal(value: object) -> bool:
+    return isinstance(value, int) and value in signal.valid_signals()
+
+
+def is_settings(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(cast("Message", value).get("user"), str | None)
+
+
+def in_words(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"exited with code {code}" if code >= 0 else f"was ended by signal {-code}"
 
 
 class Line:
@@ -101,7 +140,7 @@ class Line:
             except ConnectionResetError:
                 packet, descriptors = b"", []
             if packet:
-                yield json.loads(packet), descriptors
+                yield read(packet), descriptors
             else:
                 self.close()
 
@@ -160,7 +199,8 @@ class Child(Client):
         self.pid = 0  # not forked yet
         self.status: int | None = None  # from waitpid, once it is dead
         self.is_launched = False  # set up, and its owner was told
-        self.has_failed = False  # could not be set up, and its owner was told
+        self.failure = ""  # why it could not be set up
+        self.has_failed = False  # and its owner was told
         self.held: list[int] = []  # signals that came before it was launched
         self.deadline = math.inf  # for being gone, once it is killed or dead
 
@@ -168,10 +208,10 @@ class Child(Client):
         """Tell the owner what has become of this one."""
         self.owner.line.send({"event": event, "child": self.number, **facts})
 
-    def fail(self, text: str, number: int | None = None) -> None:
+    def fail(self, text: str) -> None:
         if not self.is_launched and not self.has_failed:
             self.has_failed = True
-            self.report("failed", text=text, errno=number)
+            self.report("failed", text=self.failure or text)
 
 
 class Guardian:
@@ -217,12 +257,11 @@ class Guardian:
 
     def _serve(self, client: Client) -> None:
         for message, descriptors in client.line.receive():
-            request = REQUESTS.get(message.get("do", ""))
-            if request is None:
+            if is_request(message):
+                REQUESTS[message["do"]](self, client, message, descriptors)
+            else:
                 close_all(descriptors)
                 client.line.close()  # nothing of ours speaks like that
-            else:
-                request(self, client, message, descriptors)
         if not client.line.is_open:
             self._kill_children(client)
 
@@ -233,7 +272,7 @@ class Guardian:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
             close_all(descriptors)
-            client.line.send({"event": "failed", "child": message["child"], "text": str(error), "errno": error.errno})
+            client.line.send({"event": "failed", "child": message["child"], "text": error.strerror})
             return
         made.line = Line(ours, self._selector, lambda: self._serve(made))
         client.children[made.number] = self._launching[made.launch] = made
@@ -245,7 +284,9 @@ class Guardian:
             raise OSError(
                 errno.EMFILE, "the guardian can't open more files; raise `ulimit -Hn` or start fewer processes"
             )
-        user = message["settings"]["user"] or client.user
+        if message["child"] in client.children:
+            raise OSError(errno.EEXIST, f"there is a child {message['child']} already")
+        user = message["settings"].get("user") or client.user
         if client.user not in (None, user):  # who gave up being root is not to get it back by way of a child
             raise PermissionError(errno.EPERM, f"a process of user {client.user!r} can't start one of user {user!r}")
         self._launches += 1
@@ -256,7 +297,7 @@ class Guardian:
         if target is None or target.status is not None:
             return  # it is gone, and the client is yet to hear it
         if target.is_launched:
-            os.kill(target.pid, message["number"])
+            send(target.pid, message["number"])
         else:
             target.held.append(message["number"])
 
@@ -313,12 +354,13 @@ class Guardian:
         child.is_launched = True
         child.report("launched", pid=child.pid)
         for number in child.held:
-            os.kill(child.pid, number)
+            send(child.pid, number)
 
-    def _failed(self, launch: int, text: str, number: int | None) -> None:
+    def _failed(self, launch: int, text: str) -> None:
         child = self._launching.pop(launch)
-        child.fail(text, number)
+        child.failure = text  # which is told at its end, unless it was not even forked
         if not child.pid:
+            child.fail(text)
             self._forget(child)
             self._is_sweeping = True  # the child may be there all the same, if the process between was killed
 
@@ -327,7 +369,7 @@ class Guardian:
         assert self._forkserver is not None
         self._forkserver.close()
         self._forkserver, self._forkserver_pid = None, 0
-        text = self._forkserver_error or f"the forkserver ended (wait status {status}) before it had started this"
+        text = self._forkserver_error or f"the forkserver {in_words(status)} before it had started this"
         for child in list(self._launching.values()):
             child.fail(text)
             if not child.pid:
@@ -359,7 +401,7 @@ class Guardian:
 
     def _end(self, child: Child, status: int) -> None:
         child.status = status
-        child.fail(f"it ended (wait status {status}) while it was set up")
+        child.fail(f"it {in_words(status)} while it was set up")
         child.line.close()
         self._kill_children(child)
         self._await_end(child)
@@ -390,14 +432,14 @@ class Guardian:
         return pid in self._children or pid == self._forkserver_pid
 
     def _give_up(self) -> None:
-        """Report those whom SIGKILL did not end in time: the kernel holds on to them, or to something of theirs."""
-        for child in [child for child in self._dying if child.deadline < time.monotonic()]:
-            if not child.pid:
-                kill(self._forkserver_pid)  # it hangs; its end fails all that it was to launch
-            else:
-                survivors = self._strangers | ({child.pid} if child.status is None else set())
-                self._survivors |= survivors
-                self._report(child, survivors)
+        """Once a time is up, report whom SIGKILL has not ended, and who can't be told from those it belongs to."""
+        late = [child for child in self._dying if child.deadline < time.monotonic()]
+        if any(not child.pid for child in late):
+            kill(self._forkserver_pid)  # it hangs; its end fails all that it was to launch
+        if any(child.pid for child in late):
+            self._survivors |= self._strangers | {child.pid for child in late if child.status is None}
+            for child in [child for child in self._dying if child.pid and (child in late or child.status is not None)]:
+                self._report(child, self._strangers | ({child.pid} if child.status is None else set()))
 
     def _report(self, child: Child, survivors: Iterable[int] = ()) -> None:
         if not child.has_failed:
@@ -420,6 +462,11 @@ class Guardian:
         return max(0.0, min(child.deadline for child in self._dying) - time.monotonic()) if self._dying else None
 
 
+SHAPES: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "launch": {"child": is_number, "settings": is_settings},
+    "signal": {"child": is_number, "number": is_signal},
+    "kill": {"child": is_number},
+}
 REQUESTS: dict[str, Callable[[Guardian, Client, Message, list[int]], None]] = {
     "launch": Guardian._launch,  # noqa: SLF001
     "signal": Guardian._signal,  # noqa: SLF001

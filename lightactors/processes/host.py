@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import itertools
 import json
 import logging
@@ -24,7 +25,8 @@ from typing import Any, Generic, TypeVar
 from lightactors.errors import ConfigurationError, LaunchFailed
 from lightactors.processes.exits import Exit
 from lightactors.processes.guardian import PACKET_SIZE, PATIENCE
-from lightactors.processes.limits import Limits, settings
+from lightactors.processes.limits import Limits
+from lightactors.processes.settings import settings
 
 logger = logging.getLogger("lightactors")
 
@@ -114,6 +116,7 @@ class Host:
         self._control = control
         self._guardian = guardian  # None in a child, whose guardian is its parent
         self._pid = os.getpid()
+        self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._processes: dict[int, Process] = {}
         self._thread = threading.Thread(target=self._listen, name="lightactors guardian", daemon=True)
@@ -159,7 +162,10 @@ class Host:
         """Send to the guardian. Raises BrokenPipeError if that is gone, and with it all that it owned."""
         if self._pid != os.getpid():
             raise ConfigurationError(f"the process belongs to pid {self._pid}; this is a fork of it, launch its own")
-        socket.send_fds(self._control, [json.dumps(message).encode()], descriptors or [])
+        with self._lock:  # or the listening thread could close it meanwhile, and another file get its number
+            if not self.is_open:
+                raise BrokenPipeError(errno.EPIPE, "the guardian is gone")
+            socket.send_fds(self._control, [json.dumps(message).encode()], descriptors or [])
 
     def close(self) -> None:
         """Have everything killed and swept, and wait until it is."""
@@ -181,11 +187,12 @@ class Host:
         while packet := self._receive():
             message = json.loads(packet)
             EVENTS[message.pop("event")](self, message.pop("child"), **message)
-        self.is_open = False
+        with self._lock:
+            self.is_open = False
+            self._control.close()
         _open.discard(self)
         if self._guardian is not None:
             self._guardian.wait()
-        self._control.close()
         for number in list(self._processes):
             self._lost(number)
 
@@ -200,7 +207,7 @@ class Host:
         process.pid = pid
         process.launched.set(pid)
 
-    def _failed(self, number: int, text: str, errno: int | None) -> None:
+    def _failed(self, number: int, text: str) -> None:
         process = self._processes.pop(number)
         process.launched.set(LaunchFailed(f"process {process.label!r} could not be started: {text}"))
 
@@ -230,6 +237,7 @@ EVENTS: dict[str, Callable[..., None]] = {
 
 _lock = threading.Lock()
 _host: Host | None = None  # the program's one
+_inherited: socket.socket | None = None  # in a child: what its `_host` is made of
 _open: set[Host] = set()  # that one, and a test's
 
 
@@ -240,20 +248,21 @@ def launch(label: str, limits: Limits) -> Process:
     except LaunchFailed as error:
         if not isinstance(error.__cause__, BrokenPipeError):
             raise
-    return _current(anew=True).launch(label, limits)  # the guardian was killed, and the news is still on its way
+    return _current(anew=True).launch(label, limits)  # the guardian was killed, and the news was still on its way
 
 
 def inherit(control: socket.socket) -> None:
-    """Use the control socket that this process, a child of a guardian, came with."""
-    global _host
-    with _lock:
-        _host = Host(control)
+    """Launch by the guardian of which this process is a child, and not by one of its own."""
+    global _inherited
+    _inherited = control
 
 
 def _current(*, anew: bool = False) -> Host:
     global _host
     with _lock:
-        if _host is None or anew or not _host.is_open:
+        if _inherited is not None:
+            _host = _host or Host(_inherited)
+        elif _host is None or anew or not _host.is_open:
             _host = Host.start()
             atexit.register(_host.close)
         return _host
@@ -287,9 +296,11 @@ def open_pipe(undo: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple
 
 def _leave_to_parent() -> None:
     """In a fork of the program: the guardian and its processes are the parent's alone."""
-    global _lock, _host
+    global _lock, _host, _inherited
     _lock = threading.Lock()  # another thread may have held the old one
-    _host = None
+    if _inherited is not None:
+        _inherited.close()
+    _host = _inherited = None
     while _open:
         _open.pop().abandon()
 

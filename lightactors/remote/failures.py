@@ -12,11 +12,13 @@ import traceback
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 from msgspec.msgpack import Decoder, Encoder
 
 from lightactors import errors
 from lightactors.codec import MALFORMED
 from lightactors.errors import ActorFailed, CannotTravel, LightActorsError
+from lightactors.remote.frames import NONE
 
 _TRACEBACK = 64 * 1024
 """Characters of a traceback that travel; of a longer one, its end."""
@@ -127,7 +129,7 @@ def _made(cls: type[Exception], wire: WireError) -> Exception | None:
     # Never `cls(...)`: a user's __init__ may do anything, and may want other arguments than it keeps.
     builtin = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     try:
-        error: Exception = builtin.__new__(cls, *wire.args)  # type: ignore[call-overload]
+        error: Exception = builtin.__new__(cls, *wire.args)
         if issubclass(cls, LightActorsError) or not wire.args:
             error.args = tuple(wire.args) or (wire.text,)
         if isinstance(error, errors.SendError):
@@ -158,3 +160,13 @@ def _declared_near(known: type[Any] | None, name: str) -> object:
             if isinstance(value, type) and value.__qualname__ == name and issubclass(value, Exception):
                 return value
     return None
+
+
+def encode_cause(error: BaseException | None) -> Raw:
+    """Return what an actor died of as bytes; of nothing, too."""
+    return NONE if error is None else Raw(encode(error))
+
+
+def decode_cause(cause: Raw, known: type[Any] | None = None) -> Exception | None:
+    """Return what an actor died of; None: of nothing."""
+    return None if bytes(cause) == bytes(NONE) else decode(cause, known)

@@ -95,7 +95,11 @@ class Watch(Frame, tag=11):
 class Terminated(Frame, tag=12):
     target: int
     reason: str
-    error: Raw | None
+    error: Raw  # nil: of none
+
+
+NONE = Raw(b"\xc0")
+"""Nil: msgspec knows no `Raw | None`."""
 
 
 class Stop(Frame, tag=13):

@@ -20,12 +20,12 @@ from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
 from lightactors.codec import MALFORMED, Codec, MessageCodec, MethodCodec
 from lightactors.contract import Behaviour, Contract, Method, contract_of, is_actor_class, message_classes
-from lightactors.errors import CannotTravel, UnknownHandler
+from lightactors.errors import CannotTravel, ConfigurationError, UnknownHandler
 from lightactors.remote import carrier, failures
 from lightactors.remote.frames import LIMIT
 from lightactors.remote.link import Link, Listener
 from lightactors.remote.serve import ServiceOfNode
-from lightactors.remote.standin import ROOT, Adopted, Messages, StandIn
+from lightactors.remote.standin import ROOT, SMALL, Adopted, Messages, StandIn
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
@@ -56,7 +56,12 @@ class Node:
         self._services: dict[Link, ServiceOfNode] = {}
 
     async def open(self, sock: socket.socket, listener: Listener, *, label: str, limit: int = LIMIT) -> Link:
-        """Open a link over a connected stream socket, which it owns from now on."""
+        """Open a link over a connected stream socket, which it owns from now on.
+
+        `limit` is how many bytes a batch may have, and with it a message; at least 8192.
+        """
+        if limit < 2 * SMALL:
+            raise ConfigurationError(f"limit={limit!r}; give at least {2 * SMALL} bytes")
         services: list[ServiceOfNode] = []
 
         def serve(link: Link) -> ServiceOfNode:
@@ -221,7 +226,7 @@ class LinkRefs:
         self._node = node
         self._codec = Codec(self)
         self._methods: dict[int, MethodCodec] = {}
-        self._messages: dict[int, MessageCodec] = {}
+        self._messages: dict[tuple[str, tuple[type[Any], ...]], MessageCodec] = {}
 
     def method(self, method: Method) -> MethodCodec:
         """Return the codec of a handler."""
@@ -232,9 +237,10 @@ class LinkRefs:
 
     def messages(self, behaviour: Behaviour[Any, ...]) -> MessageCodec:
         """Return the codec of a behaviour's messages."""
-        codec = self._messages.get(id(behaviour))
+        key = behaviour.name, behaviour.messages
+        codec = self._messages.get(key)
         if codec is None:
-            codec = self._messages[id(behaviour)] = MessageCodec(behaviour.name, behaviour.messages, self._codec)
+            codec = self._messages[key] = MessageCodec(behaviour.name, behaviour.messages, self._codec)
         return codec
 
     def check_size(self, body: bytes, what: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Raw
 
@@ -125,10 +125,12 @@ class Port:
         self._service = service
         self._number = number
         self._owed = 0
+        self._waits_for_room = False
         self._codecs: dict[str, MethodCodec] = {}
         # A stand-in's replies come over another link; all others may run right here.
         self._may_run_here = cell.loop is service.loop and not isinstance(cell, (StandIn, BehaviourCell))
         self.is_behaviour = hasattr(cell, "behaviour")
+        self._is_relay = isinstance(cell, StandIn)
 
     def codec(self, name: str) -> MethodCodec:
         codec = self._codecs.get(name)
@@ -175,8 +177,8 @@ class Port:
 
     def deliver(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None) -> None:
         """Queue a call; raise `ActorNotRunning`."""
-        if isinstance(self.cell, StandIn):
-            self.cell.relay(codec.method, args, kwargs, ask)
+        if self._is_relay:
+            cast("StandIn", self.cell).relay(codec.method, args, kwargs, ask)
         else:
             self.mailbox.deliver((codec.method, args, kwargs, ask))
 
@@ -197,10 +199,12 @@ class Port:
     def charge(self, body: Raw) -> None:
         """Note what a message has cost its sender, who gets it back when there is room."""
         self._owed += 1 + memoryview(body).nbytes // UNIT
-        if self._owed * 2 >= WINDOW:
+        if self._owed * 2 >= WINDOW and not self._waits_for_room:
+            self._waits_for_room = True
             self.mailbox.when_room(partial(self._service.loop.order, self._give_back))
 
     def _give_back(self) -> None:
+        self._waits_for_room = False
         owed, self._owed = self._owed, 0
         if owed:
             self._service.link.send(frames.Credit(self._number, owed))
@@ -328,7 +332,7 @@ class ServiceOfNode:
     def watched(self, frame: frames.Watch) -> None:
         cell = self._cell(frame.target)
         if cell is None:
-            self.link.send(frames.Terminated(frame.target, self.node.epitaph(frame.target), None))
+            self.link.send(frames.Terminated(frame.target, self.node.epitaph(frame.target), frames.NONE))
         elif frame.target not in self._watched:
             tell = partial(self.loop.order, self._has_ended, frame.target)
             self._watched[frame.target] = cell, tell
@@ -336,8 +340,7 @@ class ServiceOfNode:
 
     def _has_ended(self, target: int, terminated: Terminated) -> None:
         self._watched.pop(target, None)
-        error = None if terminated.error is None else Raw(failures.encode(terminated.error))
-        self.link.send(frames.Terminated(target, terminated.reason.name, error))
+        self.link.send(frames.Terminated(target, terminated.reason.name, failures.encode_cause(terminated.error)))
 
     def stopped(self, frame: frames.Stop) -> None:
         grace = frame.grace if frame.grace >= 0 else 0.0

@@ -43,6 +43,9 @@ ROOT = 0
 WINDOW = 1024
 """Messages that may be under way to one target, or wait in its mailbox, before their sender waits."""
 
+SMALL = 4096
+"""Bytes that every link takes."""
+
 UNIT = 64 * 1024
 """Bytes of a body that cost as much of the window as a message."""
 
@@ -258,7 +261,7 @@ class StandIn(Cell):
         self._credit = min(WINDOW, self._credit + max(0, messages))
         self.go_on()
 
-    def has_ended(self, reason: str, error: Raw | None) -> None:
+    def has_ended(self, reason: str, error: Raw) -> None:
         """Hear that the target has ended; a stand-in that answers for the end itself need not care."""
 
     def go_on(self) -> None:
@@ -358,7 +361,8 @@ class StandIn(Cell):
     def encoded(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Return a call as bytes, if it may travel."""
         body = codec.encode_call(args, kwargs)
-        self.refs.check_size(body, str(codec.method))
+        if len(body) > SMALL:
+            self.refs.check_size(body, str(codec.method))
         return body
 
     def message(self, message: Any) -> Call:
@@ -523,9 +527,8 @@ class Adopted(StandIn):
         if self.link is not None:
             self.link.stop(self._target, grace)
 
-    def has_ended(self, reason: str, error: Raw | None) -> None:
-        cause = None if error is None else failures.decode(error, self.known)
-        self._end_with(Reason.__members__.get(reason, Reason.FAILED), cause)
+    def has_ended(self, reason: str, error: Raw) -> None:
+        self._end_with(Reason.__members__.get(reason, Reason.FAILED), failures.decode_cause(error, self.known))
 
     def link_lost(self, error: Exception) -> None:
         self._end_with(Reason.FAILED, error)

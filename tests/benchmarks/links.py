@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 import lightactors as la
@@ -78,37 +79,31 @@ async def rows(backend: str) -> list[Row]:
 
 @asynccontextmanager
 async def _far(backend: str) -> AsyncGenerator[Any]:
-    async with la.open_system() as system:
-        with _process("serve", backend) as ours:
-            node = Node(system)
-            started = _Started()
-            link = await node.open(ours, started, label="benchmark")
-            await started.is_ready.wait()
-            cell = StandIn("echo", system, system.loop, ChildOptions(), node)
-            cell.stands_for(contract_of(Echo))
-            system.enter(cell)
-            cell.begin(Ask())
-            cell.attach(link)
-            yield cell.ref
-            link.goodbye()
+    async with la.open_system() as system, _process("serve", backend) as ours:
+        node = Node(system)
+        started = _Started()
+        link = await node.open(ours, started, label="benchmark")
+        await started.is_ready.wait()
+        cell = StandIn("echo", system, system.loop, ChildOptions(), node)
+        cell.stands_for(contract_of(Echo))
+        system.enter(cell)
+        cell.begin(Ask())
+        cell.attach(link)
+        yield cell.ref
+        link.goodbye()
 
 
-class _process:
-    """A process of this module's that has one end of a socket pair."""
-
-    def __init__(self, role: str, backend: str) -> None:
-        self._role = role
-        self._backend = backend
-
-    def __enter__(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "tests.benchmarks.links", self._role, self._backend, str(theirs.fileno())]
-        self._child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        theirs.close()
-        return ours
-
-    def __exit__(self, *_: object) -> None:
-        self._child.wait(5)
+@asynccontextmanager
+async def _process(role: str, backend: str) -> AsyncGenerator[socket.socket]:
+    """Run a process of this module's that has one end of a socket pair."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-m", "tests.benchmarks.links", role, backend, str(theirs.fileno())]
+    child = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: ASYNC220 (nothing is measured yet)
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        await anyio.to_thread.run_sync(child.wait)  # it ends when our end of the socket is closed
 
 
 class _Started(Listener):
@@ -211,7 +206,7 @@ async def serve_bare(sock: socket.socket) -> None:
 
 
 async def _beside_a_bare_socket(found: list[Row]) -> None:
-    with _process("serve_bare", "asyncio") as ours:
+    async with _process("serve_bare", "asyncio") as ours:
         transport, bare = await asyncio.get_running_loop().create_connection(_Bare, sock=ours)
 
         async def tell(count: int) -> None:

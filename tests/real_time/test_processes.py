@@ -284,7 +284,7 @@ async def test_killed_supervisor_in_the_middle_takes_everything_below_along() ->
 async def test_argument_that_can_not_be_pickled_is_named(argument: object) -> None:
     async with la.open_system() as system:
         with pytest.raises(SpawnError, match="argument 1"):
-            await system.options(place="process").spawn(Worker, argument)  # type: ignore[arg-type]
+            await system.options(place="process").spawn(Worker, argument)  # type: ignore[call-overload]
 
 
 @la.actor

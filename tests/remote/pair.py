@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
+
 import lightactors as la
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.ref import cell_of
@@ -22,6 +24,7 @@ class Log(Listener):
     """Writes down what a link tells."""
 
     said: list[Any] = field(default_factory=list)
+    is_lost: anyio.Event = field(default_factory=anyio.Event)
 
     def hand_over(self, link: Link, payload: bytes) -> None:
         self.said.append(payload)
@@ -40,6 +43,7 @@ class Log(Listener):
 
     def lost(self, link: Link, error: LinkLost) -> None:
         self.said.append("lost")
+        self.is_lost.set()
 
 
 class Pair:
