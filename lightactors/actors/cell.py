@@ -750,11 +750,10 @@ class Cell(Owner):
         return getattr(self._task, "coro", None) or getattr(self._task, "get_coro", lambda: None)()
 
     def load(self) -> int:
-        """Return how many messages it has before it or under way; a glance, from any thread."""
-        queued = len(self.mailbox.queue)
-        # Awake with something queued, it may not have taken it yet: that is one message, not two.
-        is_busy = self._turn is not None or not (self.mailbox.idle or queued)
-        return queued + len(self._asides or ()) + is_busy
+        """Return how much it has to do: two for each message before it or under way. A glance, from any thread."""
+        messages = len(self.mailbox.queue) + len(self._asides or ()) + (self._turn is not None)
+        # Only awake, it handles what it was told, is about to take what is queued, or winds up a turn.
+        return 2 * messages + (not self.mailbox.idle)
 
     def statistics(self) -> Statistics:
         return Statistics(

@@ -171,7 +171,7 @@ class Keeper:
         policy = self.policy
         error = RestartsExhausted(
             f"actor {cell.path} ended once too often: max_restarts={policy.max_restarts} within {policy.period} s; "
-            f"its last error: {cell.error!r}",
+            + ("it ended without an error" if cell.error is None else f"its last error: {cell.error!r}"),
             self._failures,
         )
         error.__cause__ = cell.error

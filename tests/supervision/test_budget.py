@@ -59,6 +59,16 @@ async def test_no_restarts_at_all_may_be_allowed() -> None:
     assert [type(failure) for failure in raised[0].failures] == [Oops]
 
 
+async def test_restarts_after_normal_ends_count_too() -> None:
+    with exhausted("it ended without an error") as raised:
+        async with la.open_system(), la.supervise(max_restarts=1) as supervisor:
+            player = await supervisor.spawn(Player, "p", Troupe())
+            await player.quit()
+            await player.quit()
+            await anyio.sleep(1)
+    assert raised[0].failures == ()
+
+
 async def test_budget_is_shared_by_the_children() -> None:
     with exhausted():
         async with la.open_system(), la.supervise() as supervisor:
