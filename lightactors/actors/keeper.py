@@ -1,6 +1,6 @@
 """The keeper: what an owner has whose children are started again after their end.
 
-It hears of every end, one at a time, asks the plan (`supervision.restarts`), and carries it out.
+It hears of every end, asks the plan (`supervision.restarts`), and carries it out.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import logging
 import random
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -44,8 +45,8 @@ class Keeper:
         self._budget = Budget(policy.max_restarts, policy.period)
         self._ended: deque[Cell] = deque()
         self._failures: deque[BaseException] = deque(maxlen=policy.max_restarts + 1)
-        self._scope: anyio.CancelScope | None = None
-        self._done: Flag | None = None  # raised when the task that restarts has ended; None: there is none
+        self._restarting = set[anyio.CancelScope]()  # the tasks that restart children
+        self._done = Flag()  # raised when the last of them has ended after `close`
         self._is_closed = False
 
     def allow(self, max_restarts: int) -> None:
@@ -73,11 +74,13 @@ class Keeper:
     def ended(self, cell: Cell) -> None:
         """Hear that a child's incarnation has ended by itself."""
         self._ended.append(cell)
-        if self._done is None:
-            self._done = Flag()
+        # One at a time where a restart touches the siblings; else a slow start must not hold the others up.
+        if not self._restarting or self.policy.strategy == "one_for_one":
+            scope = anyio.CancelScope()
+            self._restarting.add(scope)
             context = self._owner.system.context.copy()
             context.run(owners.current.set, self._owner)
-            self._owner.loop.start(self._run, f"supervisor of {self._owner.path}", context)
+            self._owner.loop.start(partial(self._run, scope), f"supervisor of {self._owner.path}", context)
 
     async def renew(self, cell: Cell) -> None:
         """End a child's incarnation and begin another one, without touching the budget.
@@ -92,22 +95,21 @@ class Keeper:
     async def close(self) -> None:
         """Restart nobody any more; who waited for it ends for good."""
         self._is_closed = True
-        if self._scope is not None:
-            self._scope.cancel()
-        if self._done is not None:
+        for scope in self._restarting:
+            scope.cancel()
+        if self._restarting:
             await self._done.wait()
         self._end_those_at_rest()
 
-    async def _run(self) -> None:
-        assert self._done is not None
+    async def _run(self, scope: anyio.CancelScope) -> None:
         try:
-            with anyio.CancelScope() as self._scope:
+            with scope:
                 while self._ended and not self._is_closed:
                     await self._deal_with(self._ended.popleft())
         finally:
-            self._scope = None
-            done, self._done = self._done, None
-            done.set()
+            self._restarting.remove(scope)
+            if self._is_closed and not self._restarting:
+                self._done.set()
 
     async def _deal_with(self, cell: Cell) -> None:
         if cell.state is not State.RESTARTING:

@@ -386,3 +386,34 @@ async def test_system_is_failed_by_a_child_over_the_budget() -> None:
             await player.fail.tell()
             await anyio.sleep_forever()
     assert isinstance(raised[0].__cause__, Oops)
+
+
+@la.actor
+class SlowStarter:
+    """Takes three seconds to start again, after a quick first start."""
+
+    started = 0
+
+    async def on_start(self) -> None:
+        SlowStarter.started += 1
+        if SlowStarter.started > 2:
+            await anyio.sleep(3)
+
+    @la.handler
+    def fail(self) -> None:
+        raise Oops
+
+    @la.handler
+    def ping(self) -> None: ...
+
+
+async def test_slow_start_of_one_child_holds_no_other_up() -> None:
+    SlowStarter.started = 0
+    async with la.open_system(), la.supervise(max_restarts=2) as supervisor, anyio.create_task_group() as tg:
+        children = [await supervisor.spawn(SlowStarter) for _ in range(2)]
+        for child in children:
+            await child.fail.tell()
+        begin = anyio.current_time()
+        for child in children:
+            tg.start_soon(child.ping)
+    assert anyio.current_time() - begin < 4
