@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> str:
-    """Run a Python program, with warnings as errors, and return what it printed."""
+def run(*command: str | Path, cwd: Path | None = None, tracebacks: int = 0) -> str:
+    """Run a Python program, with warnings as errors, and return what it printed; it may log so many tracebacks."""
     done = subprocess.run(
         [sys.executable, *command],
         cwd=cwd,
@@ -24,7 +24,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
         env={**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "120"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("Traceback") == tracebacks, done.stderr
     return done.stdout
 
 
@@ -38,6 +38,18 @@ def test_threads() -> None:
 
 def test_behaviour() -> None:
     assert "Good morning, Ada!" in run(EXAMPLES / "03_behaviour.py")
+
+
+def test_supervision() -> None:
+    output = run(EXAMPLES / "04_supervision.py", tracebacks=1)
+    assert output.splitlines()[0] == "found 2"
+    assert "while it handled Miner.dig('granite')" in output
+
+
+def test_processes() -> None:
+    output = run(EXAMPLES / "05_processes.py")
+    assert output.splitlines()[0] == "killed, and again there: 285"
+    assert "was killed by SIGKILL" in output
 
 
 @pytest.mark.timeout(180)
