@@ -91,7 +91,8 @@ def test_program_of_the_readme_runs(number: int, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(programs()[number])
 
-    assert run(program, cwd=tmp_path)
+    # A failure that a program shows is logged, with its traceback, when the actor is started again.
+    assert run(program, cwd=tmp_path, tracebacks=programs()[number].count("raise "))
 
 
 def test_readme_links_lead_somewhere() -> None:
