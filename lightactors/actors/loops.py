@@ -94,6 +94,12 @@ class Loop(ABC):
         await self.pause()
         self.share = FAIR_SHARE
 
+    async def take_share(self) -> None:
+        """Go on at once, as long as a fair share lasts; then let everybody else have a turn first."""
+        if self.share <= 0:
+            await self.breathe()
+        self.share -= 1
+
     def post(self, function: Callable[..., object], *args: Any) -> None:
         """Call `function` in the loop, soon, in the order of posting; from any thread.
 

@@ -20,6 +20,9 @@ C = TypeVar("C")
 M = TypeVar("M")
 P = ParamSpec("P")
 
+_USUAL = ChildOptions()
+"""The options of all actors that were given none: checked once, and one object for ten thousand cells."""
+
 
 class Spawner(ABC):
     """Who can spawn: options, a system, a supervisor, or the module itself."""
@@ -29,6 +32,9 @@ class Spawner(ABC):
     @abstractmethod
     def owner(self) -> Owner:
         """Return whose child the new actor will be."""
+
+    def _given(self) -> Options:
+        return self if isinstance(self, Options) else Options(self.owner, _USUAL, renew=False)
 
     def options(
         self,
@@ -72,7 +78,7 @@ class Spawner(ABC):
         To a type checker the ref of a class is an instance of it. The arguments are those of the class, or of
         the behaviour after its mailbox. Raises `SpawnError` from what `__init__` or `on_start` raised.
         """
-        options = self if isinstance(self, Options) else self.options()
+        options = self._given()
         return await start(options.owner(), options.child(actor, *args, **kwargs), renew=options.renew)
 
     @overload
@@ -89,7 +95,7 @@ class Spawner(ABC):
         if one of them does not start, and stops the others. A pool of that name and kind that runs already is
         returned, in the new size.
         """
-        options = self if isinstance(self, Options) else self.options()
+        options = self._given()
         spec = options.child(actor, *args, **kwargs)
         return await start_pool(options.owner, count, spec, renew=options.renew)
 
@@ -103,7 +109,7 @@ class Spawner(ABC):
             actor.check_arguments(args, kwargs)
         else:
             contract_of(actor)
-        options = self if isinstance(self, Options) else self.options()
+        options = self._given()
         return ChildSpec(actor, args, kwargs, options.child_options)
 
     async def adopt(self, instance: C, /) -> C:
@@ -113,7 +119,7 @@ class Spawner(ABC):
         never started again. Raises `SpawnError` for one that an actor has already.
         """
         _refuse_what_is_adopted(instance)
-        options = self if isinstance(self, Options) else self.options()
+        options = self._given()
         child_options = _options_of_adopted(options.child_options)
         adopted = Adopted(type(instance), options=child_options, instance=instance)
         return cast("C", await start(options.owner(), adopted, renew=options.renew))

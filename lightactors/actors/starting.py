@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -44,9 +43,10 @@ PLACES: dict[str, Callable[[Owner, str, ChildSpec], Awaitable[Starting]]] = {}
 
 
 async def _begin_here(owner: Owner, name: str, spec: ChildSpec) -> Starting:
-    started = Ask()
-    cell = make_cell(owner, name, spec, loops.current())
+    here = loops.current()
+    cell = make_cell(owner, name, spec, here)
     owner.enter(cell)
+    started = Ask(here, here)
     cell.begin(started)
     return cell, started
 
@@ -124,6 +124,7 @@ def _instance(spec: ChildSpec) -> Any:
 
 async def start(owner: Owner, spec: ChildSpec, *, renew: bool = False) -> AnyRef:
     """Start a child of `owner` and return its ref, once it is ready."""
+    await loops.current().take_share()
     options = spec.options
     name = options.name or next_name(kind_name(spec))
     _see_that_it_is_kept(owner, options)
@@ -183,8 +184,11 @@ async def _ready(cell: Cell, started: Ask) -> AnyRef:
 
 
 async def _in_time(cell: Cell, started: Ask) -> None:
+    if started.answered:  # without `on_start` it is ready by now
+        await started.reply()
+        return
     timeout = cell.options.start_timeout
-    with anyio.move_on_after(math.inf if started.answered else timeout) as scope:
+    with anyio.move_on_after(timeout) as scope:
         await started.reply()
     if scope.cancelled_caught:
         raise TimeoutError(f"not ready within start_timeout={timeout} s; give it more, or start less")

@@ -6,8 +6,9 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from lightactors.supervision.ladder import Ladder, Rung
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
     from lightactors.actors.loops import Loop
+    from lightactors.actors.system import System
 
 logger = logging.getLogger("lightactors")
 
@@ -49,9 +51,7 @@ async def stop_all(
     begin = anyio.current_time()
     climbs = [_Climb(cell, ladder or cell.ladder, begin, suspend) for cell in cells]
     with anyio.CancelScope(shield=True):
-        with ExitStack() as hurries:
-            for climb in climbs:
-                hurries.enter_context(climb.hurried())
+        with _hurried(climbs):
             await _drain(climbs, together)
         stubborn = [climb for climb in climbs if not climb.ended.is_set()]
         if len(stubborn) == 1:
@@ -63,6 +63,23 @@ async def stop_all(
         for climb in climbs:
             climb.finish()
     return [climb.rung for climb in climbs]
+
+
+@contextmanager
+def _hurried(climbs: list[_Climb]) -> Generator[None]:
+    """Cut the drain short as soon as the system is in a hurry."""
+    here = loops.current()
+    with ExitStack() as waking:
+        # Once for all cells of a system: ten thousand waiters of one flag would take seconds to come and go.
+        for system in {climb.cell.system for climb in climbs}:
+            waking.enter_context(system.hurry.waking(partial(_hurry, climbs, system), here))
+        yield
+
+
+def _hurry(climbs: list[_Climb], system: System) -> None:
+    for climb in climbs:
+        if climb.cell.system is system:
+            climb.drained.set()
 
 
 async def _drain(climbs: list[_Climb], together: bool) -> None:
@@ -86,7 +103,7 @@ class _Climb:
         self.deadline = begin + ladder.drain
         self.ended = Flag()
         self.drained = Flag()  # it has ended, or somebody is in a hurry
-        self._cell = cell
+        self.cell = cell
         self._ladder = ladder
         self._suspend = suspend
         if suspend:
@@ -98,16 +115,12 @@ class _Climb:
         self.ended.set()
         self.drained.set()
 
-    def hurried(self) -> AbstractContextManager[None]:
-        """Cut the drain short as soon as the system is in a hurry."""
-        return self._cell.system.hurry.waking(self.drained.set, loops.current())
-
     def drain(self) -> None:
-        self._cell.order(self._cell.suspend if self._suspend else self._cell.close)
+        self.cell.order(self.cell.suspend if self._suspend else self.cell.close)
 
     async def climb(self) -> None:
         """Push harder and harder; report the cell, and leave it behind, if nothing helps."""
-        cell = self._cell
+        cell = self.cell
         for rung, push in cell.pushes():
             if cell.takes(rung):
                 self.rung = rung
@@ -123,7 +136,7 @@ class _Climb:
 
     async def _takes_its_time(self) -> bool:
         """Wait for an actor that stops its children, as long as its loop turns; tell whether it has ended."""
-        cell = self._cell
+        cell = self.cell
         has_children = True
         while has_children and cell.leaves() and await _turns(cell.loop, self._ladder.interrupt + _LAST_CHANCE):
             has_children = bool(cell.children)  # without any, only `on_stop` is left, which has a grace of its own
@@ -132,13 +145,15 @@ class _Climb:
         return self.ended.is_set()
 
     def finish(self) -> None:
-        cell = self._cell
+        cell = self.cell
         if cell.thread is not None and self.rung is not Rung.ABANDON and not self._suspend:
             # Its own word that it has left may still be on the way to this loop; the name is to be free now.
             cell.owner.order(cell.leave_the_tree)
 
 
 async def _before(deadline: float, flag: Flag) -> bool:
+    if flag.is_set():  # most actors end as soon as they are told to; a scope costs more than their whole end
+        return True
     with anyio.CancelScope(deadline=deadline):
         await flag.wait()
     return flag.is_set()
