@@ -108,7 +108,7 @@ class BehaviourCell(Cell):
         super().abandoned()
 
     def _fail_unanswered(self) -> None:
-        failure = Failure(self._stopped("ended without a reply"))
+        failure = Failure(self.stopped("ended without a reply"))
         for asks in self._unanswered.values():
             for _, ask in asks:
                 ask.answer_from_afar(failure, self.loop)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
 from lightactors.actors import cycles
 from lightactors.actors import owner as owners
+from lightactors.actors.asides import Asides
 from lightactors.actors.loops import FAIR_SHARE
 from lightactors.actors.mailbox import Ask, Failure, Mailbox, sent
 from lightactors.actors.owner import Owner, ProcessFigures, State, Statistics, Tree
@@ -35,13 +36,6 @@ if TYPE_CHECKING:
     from lightactors.supervision.spec import ChildOptions
 
 logger = logging.getLogger("lightactors")
-
-
-class _Aside(NamedTuple):
-    """What an actor has under way beside its mailbox."""
-
-    ask: Ask | Production | None
-    only_waits: bool
 
 
 class Cell(Owner):
@@ -121,7 +115,7 @@ class Cell(Owner):
         self.error: BaseException | None = None  # what this incarnation died of
         self.watched: dict[Cell, Callable[[Terminated], object]] | None = None  # whose end comes as a signal, and how
         self._turn: Ask | Production | None = None  # whose ask the turn under way serves
-        self._asides: dict[anyio.CancelScope, _Aside] | None = None  # what is interleaved
+        self._asides: Asides | None = None  # what is interleaved; made for the first one
         self._productions: set[Production] | None = None
         self._scope: anyio.CancelScope | None = None
         self._task: object = None
@@ -340,51 +334,16 @@ class Cell(Owner):
 
         What `only_waits` is given up as soon as the actor is to stop; the rest has the drain's grace.
         """
-        scope = anyio.CancelScope()
-        if ask is not None:
-            ask.give_up = scope.cancel
         if self._asides is None:
-            self._asides = {}
-        self._asides[scope] = _Aside(ask, only_waits)
-        if only_waits and self.mailbox.closed:
-            scope.cancel()
-        context = self.system.context.copy()
-        context.run(owners.current.set, self)
-        context.run(cycles.holder.set, None)
+            self._asides = Asides(self)
+        self._asides.start(awaitable, ask, name, only_waits=only_waits)
 
-        async def run() -> None:
-            await self._run_aside(scope, awaitable, ask)
-
-        self.loop.start(run, f"actor {self.path}: {name}", context)
-
-    async def _run_aside(
-        self, scope: anyio.CancelScope, awaitable: Awaitable[Any], ask: Ask | Production | None
-    ) -> None:
-        outcome: object = None
-        try:
-            with scope:
-                outcome = await awaitable
-            if scope.cancelled_caught:
-                outcome = Failure(self._stopped("stopped before it replied"))
-        except BaseException as raised:
-            error = self.loop.failure(raised)
-            self.note_failure(error)
-            outcome = Failure(error)
-            if ask is None:
-                error.add_note(f"raised by actor {self.path} in an interleaved handler, which it was told")
-                self.fail(error)
-        finally:
-            if ask is not None:
-                ask.answer(outcome)
-            assert self._asides is not None
-            del self._asides[scope]
-            if not self._asides and (self.mailbox.closed or self.state >= State.DRAINING):
-                self.mailbox.nudge()
+    def is_on_its_way_out(self) -> bool:
+        return self.mailbox.closed or self.state >= State.DRAINING
 
     async def _finish_asides(self) -> None:
-        for scope, aside in list((self._asides or {}).items()):
-            if aside.only_waits:
-                scope.cancel()
+        if self._asides is not None:
+            self._asides.cancel_waits()
         while self._asides:
             await self.mailbox.wait_for_nudge()
 
@@ -549,8 +508,8 @@ class Cell(Owner):
     def _cut(self) -> None:
         if self._scope is not None:
             self._scope.cancel()
-        for scope in list(self._asides or ()):
-            scope.cancel()
+        if self._asides is not None:
+            self._asides.cancel()
         self.mailbox.nudge()
 
     def _has_nothing_to_do(self) -> bool:
@@ -582,9 +541,9 @@ class Cell(Owner):
     def _fail_what_is_under_way(self) -> None:
         unfinished, self._turn = self._turn, None
         if unfinished is not None:
-            unfinished.answer(Failure(self._stopped("stopped before it replied")))
+            unfinished.answer(Failure(self.stopped("stopped before it replied")))
 
-    def _stopped(self, how: str) -> ActorStopped:
+    def stopped(self, how: str) -> ActorStopped:
         """Return the error for whoever waits for a reply that will not come."""
         error = ActorStopped(f"{self.kind} {self.path} {how}")
         error.__cause__ = self.error
@@ -660,7 +619,7 @@ class Cell(Owner):
         self.mailbox.lock_up()
         self._refuse_what_is_queued()
         failure = Failure(ActorStopped(f"actor {self.path} was abandoned: it did not react to being cancelled"))
-        asides = [aside.ask for aside in (self._asides or {}).values()]
+        asides = self._asides.asks() if self._asides is not None else ()
         for ask in {self._turn, *asides, *(self._productions or ())}:
             if ask is not None:
                 ask.answer_from_afar(failure, self.loop)

@@ -234,7 +234,7 @@ class ProcessCell(StandIn):
             self.last_error = died
             self.fail(died)
             self._tell_the_story()
-        stopped = self._stopped("stopped before it replied")
+        stopped = self.stopped("stopped before it replied")
         stopped.__cause__ = stopped.__cause__ or died
         self.detach(stopped)
 

@@ -16,6 +16,7 @@ import anyio
 
 from lightactors.actors import monitor
 from lightactors.actors import owner as owners
+from lightactors.actors.asides import Asides
 from lightactors.actors.behaviours import BehaviourCell
 from lightactors.actors.cell import Cell
 from lightactors.actors.flag import Flag
@@ -181,7 +182,7 @@ _TURNS = {
         Cell._take_turns,  # noqa: SLF001
         Cell._take_signal,  # noqa: SLF001
         Cell._open,  # noqa: SLF001
-        Cell._run_aside,  # noqa: SLF001
+        Asides.run,
         Cell._run_on_stop,  # noqa: SLF001
         BehaviourCell._work,  # noqa: SLF001
         Port.run,
