@@ -24,7 +24,7 @@ from lightactors.actors.ref import ActorRef, Ref
 from lightactors.actors.ref import reply_of as wait_for
 from lightactors.actors.streams import END, Stream
 from lightactors.actors.terminated import Reason, Terminated
-from lightactors.codec import MethodCodec
+from lightactors.codec import MessageCodec, MethodCodec
 from lightactors.contract import Behaviour, Contract, Kind, Message, Method
 from lightactors.errors import ActorStopped, LightActorsError, LinkError, MailboxFull, WrongMessage
 from lightactors.remote import failures, frames
@@ -90,10 +90,11 @@ def _one_of(error: Exception) -> Exception:
 class FarProduction:
     """The producer's end of a stream, as far as it is on this side: to a `Stream` the same as a local production."""
 
-    def __init__(self, standin: StandIn, codec: MethodCodec, call: Call) -> None:
+    def __init__(self, standin: StandIn, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.standin = standin
-        self._codec = codec
         self._call = call
+        self._args = args
+        self._kwargs = kwargs
         self._id: int | None = None  # None: not sent yet, or over
         self._early = 0  # granted before it was sent
         self.outlet: Any
@@ -136,7 +137,7 @@ class FarProduction:
 
     def brought(self, body: Raw) -> None:
         try:
-            item = self._codec.decode_reply(body)
+            item = self._call.codec.decode_reply(body)
         except LightActorsError as error:
             self.end()
             item = Failure(error)
@@ -158,29 +159,50 @@ class FarProduction:
         self.outlet.loop.order(self.outlet.push, item)
 
     def __str__(self) -> str:
-        return str(self._call.call((), {}))
+        return str(self._call.call(self._args, self._kwargs))
 
 
 class Call:
-    """A message on its way to another process; in an envelope it stands in the method's place."""
+    """A call on its way to another process; in an envelope it stands in the method's place."""
 
-    __slots__ = ("_shown", "body", "codec", "decode", "name")
+    __slots__ = ("body", "codec")
 
-    def __init__(
-        self,
-        name: str,
-        body: bytes,
-        decode: Callable[[Any], Any],
-        shown: Callable[[], object],
-    ) -> None:
-        self.name = name
+    def __init__(self, codec: MethodCodec, body: bytes) -> None:
+        self.codec = codec
         self.body = body
-        self.decode = decode
-        self._shown = shown
+
+    @property
+    def name(self) -> str:
+        return self.codec.method.name
+
+    @property
+    def decode(self) -> Callable[[Any], Any]:
+        return self.codec.decode_reply
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-        """Return what the sender knows of it: the call as it is written, or a behaviour's message."""
-        return self._shown()
+        """Return what the sender knows of it: the call as it is written."""
+        return self.codec.method.call(args, kwargs)
+
+
+class Posted:
+    """A behaviour's message on its way, as a `Call` is."""
+
+    __slots__ = ("body", "codec", "message")
+
+    name = ""
+
+    def __init__(self, codec: MessageCodec, body: bytes, message: Any) -> None:
+        self.codec = codec
+        self.body = body
+        self.message = message
+
+    @property
+    def decode(self) -> Callable[[Any], Any]:
+        return partial(self.codec.decode_reply, type(self.message))
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        """Return what the sender knows of it."""
+        return self.message
 
 
 class StandIn(Cell):
@@ -343,10 +365,7 @@ class StandIn(Cell):
     def relay(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None) -> None:
         """Send on what has come over another link; raise `ActorNotRunning` and `CannotTravel`."""
         codec = self.refs.method(method)
-        call = Call(
-            method.name, self.encoded(codec, args, kwargs), codec.decode_reply, partial(method.call, args, kwargs)
-        )
-        self.mailbox.deliver((call, (), {}, ask))
+        self.mailbox.deliver((Call(codec, self.encoded(codec, args, kwargs)), args, kwargs, ask))
 
     def relay_message(self, message: Any, ask: WireAsk | None) -> None:
         self.mailbox.deliver((self.message(message), (), {}, ask))
@@ -354,9 +373,8 @@ class StandIn(Cell):
     def production(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FarProduction:
         """Return a stream to be started."""
         codec = self.refs.method(method)
-        body = self.encoded(codec, args, kwargs)
-        call = Call(method.name, body, codec.decode_reply, partial(method.call, args, kwargs))
-        return FarProduction(self, codec, call)
+        call = Call(codec, self.encoded(codec, args, kwargs))
+        return FarProduction(self, call, args, kwargs)
 
     def encoded(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Return a call as bytes, if it may travel."""
@@ -365,12 +383,12 @@ class StandIn(Cell):
             self.refs.check_size(body, str(codec.method))
         return body
 
-    def message(self, message: Any) -> Call:
+    def message(self, message: Any) -> Posted:
         """Return a behaviour's message on its way."""
         codec = self.refs.messages(self.behaviour)
         body = codec.encode(message)
         self.refs.check_size(body, f"a message to {self.kind}")
-        return Call("", body, partial(codec.decode_reply, type(message)), lambda: message)
+        return Posted(codec, body, message)
 
 
 class _Far:
@@ -416,8 +434,7 @@ class _Far:
             cell.mailbox.put_nowait(self._envelope(body, args, kwargs, None))
 
     def _envelope(self, body: bytes, args: tuple[Any, ...], kwargs: dict[str, Any], ask: Ask | None) -> Any:
-        call = Call(self._name, body, self._codec.decode_reply, partial(self._codec.method.call, args, kwargs))
-        return call, (), {}, ask
+        return Call(self._codec, body), args, kwargs, ask
 
     def __repr__(self) -> str:
         return f"<handler {self._codec.method} of {self._cell.ref!r}>"
