@@ -1,7 +1,8 @@
 """The carrier: takes a link's bytes over a connected stream socket, on asyncio and on trio.
 
-A carrier calls `link.receive`, `link.resume` and `link.lose`, sets `link.is_writable`, and gives the link `wake`
-(something is to be written) and `shut` (close, after writing what there is).
+A carrier puts what comes into `link.room`, calls `link.receive`, `link.resume` and `link.lose`, sets
+`link.is_writable`, and gives the link `wake` (something is to be written) and `shut` (close, after writing what
+there is).
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from lightactors.actors import loops
 
 if TYPE_CHECKING:
     from lightactors.actors.loops import Slot
+    from lightactors.remote.frames import Buffer
     from lightactors.remote.link import Link
 
-_READ = 256 * 1024
+_SLICE = 256 * 1024
+"""Bytes that asyncio is given at once: what the socket does not take, it copies."""
 
 
 async def carry(link: Link, sock: socket.socket) -> None:
@@ -29,26 +33,35 @@ async def carry(link: Link, sock: socket.socket) -> None:
         await asyncio.get_running_loop().create_connection(lambda: _AsyncioCarrier(link), sock=sock)
 
 
-class _AsyncioCarrier(asyncio.Protocol):
+class _AsyncioCarrier(asyncio.BufferedProtocol):
     def __init__(self, link: Link) -> None:
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._is_awake = False
+        self._is_paused = False
+        self._unwritten: deque[Buffer] = deque()
         link.wake = self._wake
         link.shut = self._shut
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        self._link.receive(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._link.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._link.receive(nbytes)
 
     def pause_writing(self) -> None:
+        self._is_paused = True
         self._link.is_writable = False
 
     def resume_writing(self) -> None:
-        self._link.resume()
+        self._is_paused = False
+        self._write()
+        if not self._is_paused:
+            self._link.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._link.lose(_why(exc))
@@ -60,11 +73,21 @@ class _AsyncioCarrier(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._is_awake = False
-        for batch in self._link.take():
-            self._transport.write(batch)
+        self._take()
+        self._write()
+
+    def _take(self) -> None:
+        for part in self._link.take():
+            self._unwritten.extend(part[at : at + _SLICE] for at in range(0, len(part), _SLICE))
+
+    def _write(self) -> None:
+        while self._unwritten and not self._is_paused:
+            self._transport.write(self._unwritten.popleft())
 
     def _shut(self) -> None:
-        self._flush()
+        self._take()
+        for part in self._unwritten:
+            self._transport.write(part)
         self._transport.close()
 
 
@@ -97,8 +120,8 @@ class _TrioCarrier:
     async def _read(self) -> None:
         reason: Exception | None = None
         try:
-            while data := await self._socket.recv(_READ):
-                self._link.receive(bytes(data))
+            while count := await self._socket.recv_into(self._link.room()):
+                self._link.receive(count)
         except (OSError, self._trio.ClosedResourceError) as error:
             reason = error
         finally:
@@ -106,25 +129,25 @@ class _TrioCarrier:
 
     async def _write(self) -> None:
         try:
-            while batches := await self._next_batches():
-                for batch in batches:
-                    await self._send(batch)
+            while parts := await self._next_parts():
+                for part in parts:
+                    await self._send(part)
         except (self._trio.BrokenResourceError, self._trio.ClosedResourceError) as error:
             self._link.lose(_why(error))
         finally:
             self._socket.close()
 
-    async def _next_batches(self) -> list[bytearray]:
+    async def _next_parts(self) -> list[Buffer]:
         """Wait for something to write; nothing: the link is to be closed."""
-        while not (batches := self._link.take()) and not self._is_closing:
+        while not (parts := self._link.take()) and not self._is_closing:
             self._slot = self._loop.slot()
             await self._slot
-        return batches
+        return parts
 
-    async def _send(self, batch: bytearray) -> None:
+    async def _send(self, part: Buffer) -> None:
         self._link.is_writable = False  # like asyncio's transport: while it writes, what is new waits in the mailboxes
         try:
-            await self._stream.send_all(batch)
+            await self._stream.send_all(part)
         finally:
             self._link.resume()
 

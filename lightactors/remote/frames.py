@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import TypeAlias
 
 from msgspec import Raw, Struct
@@ -16,7 +17,13 @@ LIMIT = 256 * 2**20
 BATCH = 2**20
 """Bytes of bodies after which a batch is full; only a single frame makes a larger one."""
 
+READ = 256 * 1024
+"""Bytes that are read at once."""
+
+_WARM = 8 * 2**20
 _PREFIX = 4
+
+Buffer: TypeAlias = bytearray | memoryview
 
 
 class Frame(Struct, array_like=True, gc=False):
@@ -144,53 +151,77 @@ _encoder = Encoder()
 _decoder = Decoder(list[AnyFrame])
 
 
-def pack(batch: list[AnyFrame]) -> bytearray:
-    """Return a batch as bytes."""
+def pack(batch: list[AnyFrame]) -> list[Buffer]:
+    """Return a batch as bytes, in parts that are to be written one after the other."""
+    last = batch[-1]
+    if isinstance(last, _BODIED) and (body := memoryview(last.body)).nbytes > READ:
+        # A large body is written from where it lies: its frame ends with it, and the batch with that frame.
+        last.body = Raw()
+        return [_packed(batch, body.nbytes), body]
+    return [_packed(batch, 0)]
+
+
+def _packed(batch: list[AnyFrame], further: int) -> bytearray:
     data = bytearray(_PREFIX)
     _encoder.encode_into(batch, data, _PREFIX)
-    data[:_PREFIX] = (len(data) - _PREFIX).to_bytes(_PREFIX)
+    data[:_PREFIX] = (len(data) - _PREFIX + further).to_bytes(_PREFIX)
     return data
 
 
+_BODIED = (Ask, Tell, Open, Reply, Item)
+
+
 class Parser:
-    """Cuts what a socket brings into batches."""
+    """Cuts what a socket brings into batches: `room` is where to put it, and `filled` says how much came."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._pieces: list[bytes] = []
+        self._window = _memory(READ)
+        self._buffer = self._window
         self._have = 0
         self._need = _PREFIX
 
-    def feed(self, data: bytes) -> list[list[AnyFrame]]:
-        """Return the batches that are complete now; raise `LinkError` for what is none."""
-        if self._pieces:
-            # Joined once, when the batch is complete: joined at each piece, a large one would be copied many times.
-            self._pieces.append(data)
-            self._have += len(data)
-            if self._have < self._need:
-                return []
-            data = b"".join(self._pieces)
-            self._pieces.clear()
-        return self._cut(data)
+    def room(self) -> memoryview:
+        """Return where the next bytes belong."""
+        return self._buffer[self._have :]
 
-    def _cut(self, data: bytes) -> list[list[AnyFrame]]:
+    def filled(self, count: int) -> list[list[AnyFrame]]:
+        """Return the batches that are complete now; raise `LinkError` for what is none."""
+        self._have += count
+        return [] if self._have < self._need else self._cut(self._taken())
+
+    def _taken(self) -> memoryview:
+        """Return what has come, where it stays: a value may be a view of it, and the window is used again."""
+        return memoryview(bytes(self._window[: self._have])) if self._buffer is self._window else self._buffer
+
+    def _cut(self, data: memoryview) -> list[list[AnyFrame]]:
         batches: list[list[AnyFrame]] = []
-        start, have, view = 0, len(data), memoryview(data)
+        start, have = 0, len(data)
         self._need = _PREFIX
         while have - start >= _PREFIX:
-            size = int.from_bytes(view[start : start + _PREFIX])
+            size = int.from_bytes(data[start : start + _PREFIX])
             if size > self._limit:
                 raise LinkError(f"a batch of {size} bytes; the link takes {self._limit}")
             end = start + _PREFIX + size
             if end > have:
                 self._need = _PREFIX + size
                 break
-            batches.append(_decoded(view[start + _PREFIX : end]))
+            batches.append(_decoded(data[start + _PREFIX : end]))
             start = end
-        if start < have:
-            self._pieces.append(data[start:] if start else data)
-            self._have = have - start
+        self._keep(data[start:])
         return batches
+
+    def _keep(self, begun: memoryview) -> None:
+        """Go on behind the beginning of a batch, in memory of its own if it is large."""
+        self._buffer = self._window if self._need <= READ else _memory(self._need)
+        self._have = len(begun)
+        self._buffer[: self._have] = begun
+
+
+def _memory(size: int) -> memoryview:
+    # Up to a few megabytes from the heap, whose pages are there already: new ones cost more than to fill them. More
+    # comes from the system, where pages that nothing is written to cost nothing, whatever the other end announces.
+    return memoryview(bytearray(size) if READ < size <= _WARM else mmap.mmap(-1, size))
 
 
 def _decoded(data: memoryview) -> list[AnyFrame]:

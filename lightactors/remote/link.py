@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from lightactors.errors import LinkError, LinkLost
 from lightactors.remote import frames
-from lightactors.remote.frames import BATCH, LIMIT, AnyFrame, Parser, pack
+from lightactors.remote.frames import BATCH, LIMIT, AnyFrame, Buffer, Parser, pack
 
 if TYPE_CHECKING:
     from lightactors.remote.standin import StandIn
@@ -141,12 +141,12 @@ class Link:
         self._batch = []
         self._size = 0
 
-    def take(self) -> list[bytearray]:
+    def take(self) -> list[Buffer]:
         """Return what is to be written now."""
         if self._batch:
             self._cut()
         batches, self._batches = self._batches, []
-        return [pack(batch) for batch in batches]
+        return [part for batch in batches for part in pack(batch)]
 
     def ask(self, target: int, method: str, body: bytes, waiter: Waiter) -> int:
         """Send an ask; return its id."""
@@ -199,10 +199,14 @@ class Link:
 
     # In
 
-    def receive(self, data: bytes) -> None:
-        """Act on what has come. Bytes that make no sense end the link, and nothing else."""
+    def room(self) -> memoryview:
+        """Return where to put what comes."""
+        return self._parser.room()
+
+    def receive(self, count: int) -> None:
+        """Act on the bytes that were put into the room. What makes no sense ends the link, and nothing else."""
         try:
-            for batch in self._parser.feed(data):
+            for batch in self._parser.filled(count):
                 for frame in batch:
                     self._actions[type(frame)](frame)
         except LinkError as error:

@@ -25,16 +25,40 @@ from tests.remote.test_link import Desk
 @given(st.binary())
 def test_any_bytes_are_batches_or_a_link_error(data: bytes) -> None:
     with suppress(LinkError):
-        Parser().feed(data)
+        feed(Parser(), data)
+
+
+def feed(parser: Parser, data: bytes) -> list[list[frames.AnyFrame]]:
+    """Let a socket bring this, as fast as the parser takes it."""
+    batches: list[list[frames.AnyFrame]] = []
+    while data:
+        room = parser.room()
+        count = min(len(room), len(data))
+        room[:count] = data[:count]
+        batches += parser.filled(count)
+        data = data[count:]
+    return batches
 
 
 @given(st.lists(st.integers(1, 400)), st.integers(1, 50))
 def test_batches_come_whole_however_they_are_cut(sizes: list[int], piece: int) -> None:
     batches: list[list[frames.AnyFrame]] = [[frames.HandOver(b"x" * size), frames.Ready()] for size in sizes]
-    data = b"".join(map(bytes, map(pack, batches)))
+    data = b"".join(part for batch in batches for part in pack(batch))
     parser = Parser()
-    came = [batch for at in range(0, len(data), piece) for batch in parser.feed(data[at : at + piece])]
+    came = [batch for at in range(0, len(data), piece) for batch in feed(parser, data[at : at + piece])]
     assert came == batches
+
+
+@pytest.mark.parametrize("size", [frames.READ - 20, frames.READ, 3 * frames.READ, frames.BATCH + 1])
+@pytest.mark.parametrize("piece", [1_000, frames.READ, 10_000_000])
+def test_a_large_body_comes_whole_between_small_ones(size: int, piece: int) -> None:
+    body = msgspec.Raw(msgspec.msgpack.encode(b"x" * size))
+    tells: list[frames.AnyFrame] = [frames.Tell(number, "keep", body) for number in (1, 2)]
+    data = b"".join(part for tell in tells for part in [*pack([frames.Ready(), tell]), *pack([frames.Ready()])])
+    parser = Parser()
+    came = [batch for at in range(0, len(data), piece) for batch in feed(parser, data[at : at + piece])]
+    large = [frames.Ready(), frames.Tell(1, "keep", body)], [frames.Ready(), frames.Tell(2, "keep", body)]
+    assert came == [large[0], [frames.Ready()], large[1], [frames.Ready()]]
 
 
 NONSENSE = {
