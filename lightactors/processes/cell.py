@@ -201,6 +201,16 @@ class ProcessCell(StandIn):
         if self._process is not None and self._process.pid is not None:
             self._process.signal(number)
 
+    def abandoned(self) -> None:
+        super().abandoned()
+        self.loop.order(self._let_go)
+
+    def _let_go(self) -> None:
+        """Keep nothing open that could keep the loop from ending."""
+        if self._output is not None:
+            self._output.finish()
+        self._close_link()
+
     def why_it_stays(self) -> str:
         return f"in {self._whereabouts()} could not be killed, and is left behind"
 
@@ -214,12 +224,24 @@ class ProcessCell(StandIn):
             return
         if self._was_told_to_end():
             self._ask_it_to_stop()
+        elif not self._over:
+            await self._stop_it()
         else:
             if self._said_goodbye or self._verdict is not None:
                 with anyio.move_on_after(self.ladder.drain):
                     await self._gone.wait()
             self.kill()
         await self._gone.wait()
+
+    async def _stop_it(self) -> None:
+        """Climb the ladder ourselves: the loop ends, and whoever else will have it climbed may be gone already."""
+        self._ask_it_to_stop()
+        rungs = (self.ladder.drain, self.ladder.interrupt, self.ladder.terminate)
+        for seconds, (_, push) in zip(rungs, self.pushes(), strict=True):
+            with anyio.move_on_after(seconds):
+                await self._gone.wait()
+                return
+            push()
 
     def _ask_it_to_stop(self) -> None:
         if self._line is not None:
@@ -237,6 +259,14 @@ class ProcessCell(StandIn):
         stopped = self.stopped("stopped before it replied")
         stopped.__cause__ = stopped.__cause__ or died
         self.detach(stopped)
+        self._close_link()
+
+    def _close_link(self) -> None:
+        """Close our end; that the other one has gone, the loop may not have seen yet, and may never if it ends now."""
+        if self._line is not None:
+            self._line.shut()
+        elif self._process is not None:
+            self._process.link.close()
 
     def _tell_the_story(self) -> None:
         if self.death is not None and self.death.error is self.error:

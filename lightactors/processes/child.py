@@ -54,9 +54,13 @@ async def _live(sock: socket.socket) -> int:
     system.context = contextvars.copy_context()
     life = _Life(system)
     with monitor.watching(system.loop, BLOCKED_AFTER):
-        await life.begin(sock)
-        await life.last()
-        return await life.end()
+        await life.open(sock)
+        try:
+            await life.begin()
+            await life.last()
+            return await life.end()
+        finally:
+            life.close()
 
 
 class _Life(Listener):
@@ -100,9 +104,16 @@ class _Life(Listener):
 
     # The life
 
-    async def begin(self, sock: socket.socket) -> None:
-        """Become what is handed over, and tell the parent how that went."""
+    async def open(self, sock: socket.socket) -> None:
+        """Open the link to the parent."""
         self._link = await self._node.open(sock, self, label="its parent")
+
+    def close(self) -> None:
+        """Close the link, which would keep the loop from ending."""
+        self._link.shut()
+
+    async def begin(self) -> None:
+        """Become what is handed over, and tell the parent how that went."""
         await self._handed_over.wait()
         if self._lost.is_set():
             return

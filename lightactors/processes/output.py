@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, TextIO
@@ -63,31 +62,39 @@ class _Pipe:
     async def run(self) -> None:
         """Show what comes, until nothing more can."""
         try:
-            with self._scope:
-                while self._is_open:
-                    await anyio.wait_readable(self._descriptor)
-                    self._take()
+            await self._show_what_comes()
         finally:
+            # The end of the loop cancels this task, and the process is still to be stopped, and has more to say.
+            self._scope = anyio.CancelScope(shield=True)
+            await self._show_what_comes()
             os.close(self._descriptor)
 
-    def _take(self) -> None:
+    async def _show_what_comes(self) -> None:
+        with self._scope:
+            while self._is_open:
+                await anyio.wait_readable(self._descriptor)
+                self._take()
+
+    def _take(self) -> bool:
+        """Show what is in the pipe; tell whether there was something."""
         try:
             data = os.read(self._descriptor, _READ)
         except BlockingIOError:
-            return
+            return False
         if not data:
             self._is_open = False
-            return
+            return False
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._show(line)
         if len(self._rest) > _READ:  # a line without end would be kept for ever
             self._flush()
+        return True
 
     def finish(self) -> None:
         """Take what is left, and have the task close."""
-        while self._is_open and select.select([self._descriptor], [], [], 0)[0]:
-            self._take()
+        while self._is_open and self._take():
+            pass
         self._is_open = False
         self._flush()
         self._scope.cancel()

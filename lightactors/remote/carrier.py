@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import socket
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from lightactors.actors import loops
@@ -92,7 +93,11 @@ class _AsyncioCarrier(asyncio.BufferedProtocol):
 
 
 class _TrioCarrier:
-    """A reader and a writer, in system tasks: they end with the link."""
+    """A reader and a writer, in system tasks: they end with the link.
+
+    And not with the loop, which cancels all its tasks at once: the last words of those that are stopped then are
+    still to come, as they do on asyncio.
+    """
 
     def __init__(self, link: Link, sock: socket.socket) -> None:
         import trio  # optional: only who runs trio has it
@@ -106,8 +111,15 @@ class _TrioCarrier:
         self._is_closing = False
         link.wake = self._wake
         link.shut = self._shut
-        self._loop.start(self._read, f"reader of {link!r}", contextvars.Context())
-        self._loop.start(self._write, f"writer of {link!r}", contextvars.Context())
+        self._start(self._read, f"reader of {link!r}")
+        self._start(self._write, f"writer of {link!r}")
+
+    def _start(self, function: Callable[[], Awaitable[None]], name: str) -> None:
+        async def run() -> None:
+            with self._trio.CancelScope(shield=True):
+                await function()
+
+        self._loop.start(run, name, contextvars.Context())
 
     def _wake(self) -> None:
         if self._slot is not None:

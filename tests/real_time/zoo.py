@@ -77,9 +77,33 @@ class Worker:
         return grandchild()
 
 
+@la.actor
+class Cleaner:
+    """Takes `seconds` to start, and to clean up."""
+
+    def __init__(self, starting: float, cleaning: float) -> None:
+        self.starting = starting
+        self.cleaning = cleaning
+
+    async def on_start(self) -> None:
+        await anyio.sleep(self.starting)
+
+    async def on_stop(self) -> None:
+        await anyio.sleep(self.cleaning)
+        sys.stdout.write("cleaned up\n")
+
+    @la.handler
+    def block(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
 def grandchild() -> int:
     """Start a process in a session of its own; return its pid."""
-    return subprocess.Popen(["sleep", "600"], start_new_session=True).pid
+    _grandchildren.append(subprocess.Popen(["sleep", "600"], start_new_session=True))
+    return _grandchildren[-1].pid
+
+
+_grandchildren: list[subprocess.Popen[bytes]] = []
 
 
 def _block() -> None:
