@@ -65,11 +65,11 @@ def _wire(error: BaseException, *, with_traceback: bool, depth: int) -> WireErro
     return WireError(
         module=type(error).__module__,
         name=type(error).__qualname__,
-        text=_text(error),
+        text=_unicode(_text(error)),
         args=list(args) if _can_travel(args) else [],
         attributes={k: v for k, v in vars(error).items() if k != "__notes__" and _can_travel(v)},
-        notes=[str(note) for note in getattr(error, "__notes__", ())],
-        traceback="".join(traceback.format_exception(error))[-_TRACEBACK:] if with_traceback else "",
+        notes=[_unicode(str(note)) for note in getattr(error, "__notes__", ())],
+        traceback=_unicode("".join(traceback.format_exception(error))[-_TRACEBACK:]) if with_traceback else "",
         cause=None if cause is None else _wire(cause, with_traceback=False, depth=depth - 1),
         parts=[_wire(part, with_traceback=False, depth=depth - 1) for part in parts],
     )
@@ -80,6 +80,11 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "(its text can't be had: __str__ raised)"
+
+
+def _unicode(text: str) -> str:
+    """Return a text as it can be sent: a file's name, say, may have bytes in it that are no Unicode."""
+    return text.encode(errors="replace").decode()
 
 
 def _can_travel(value: object) -> bool:
@@ -134,7 +139,7 @@ def _made(cls: type[Exception], wire: WireError) -> Exception | None:
             error.args = tuple(wire.args) or (wire.text,)
         if isinstance(error, errors.SendError):
             error.message = None
-        if cls is builtin:
+        if cls is builtin and wire.args:
             builtin.__init__(error, *wire.args)
     except TypeError:  # a builtin that is made of other things than it keeps
         return None
