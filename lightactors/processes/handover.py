@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import math
 import pickle
 import socket
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 from lightactors.contract import Behaviour
 from lightactors.errors import SpawnError
 from lightactors.supervision.ladder import Ladder
-from lightactors.supervision.spec import ChildSpec
+from lightactors.supervision.spec import ChildOptions, ChildSpec
 
 _MAIN = b"__main__"
 
@@ -66,7 +67,9 @@ class HandOver:
     def spec(self) -> ChildSpec:
         """Return what is to be spawned; on the child's side."""
         kind = self.kind.find() if isinstance(self.kind, _Kind) else self.kind
-        return ChildSpec(kind, self.args, self.kwargs)
+        # It is its parent who gives the start up; a second bound of time, here, would only cut it short.
+        options = ChildOptions(name=self.name, mailbox=self.mailbox, start_timeout=math.inf)
+        return ChildSpec(kind, self.args, self.kwargs, options=options)
 
 
 def pack(what: HandOver, path: str, persistent_id: Callable[[object], object]) -> bytes:

@@ -188,6 +188,12 @@ async def test_statistics_and_tree_show_the_process() -> None:
         assert f"process {figures.pid}" in str(system.tree())
 
 
+async def test_actor_in_a_process_has_the_name_and_mailbox_that_it_was_given() -> None:
+    async with la.open_system("home") as system:
+        worker = await system.options(name="w", place="process", mailbox=7).spawn(Worker)
+        assert await worker.where() == ("home/w", 7)
+
+
 async def test_output_is_labelled_and_kept(capfd: pytest.CaptureFixture[str]) -> None:
     async with la.open_system() as system:
         worker = await system.options(name="w", place="process").spawn(Worker)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 import anyio
 
 import lightactors as la
+from lightactors.actors.ref import cell_of
 
 
 @la.actor
@@ -71,6 +72,10 @@ class Worker:
     @la.handler
     async def spawn_worker(self) -> Worker:
         return await la.options(place="process").spawn(Worker, 7)
+
+    @la.handler
+    def where(self) -> tuple[str, float]:
+        return cell_of(self, "a test").path, la.statistics(la.ref_of(self)).capacity
 
     @la.handler
     def start_grandchild(self) -> int:
