@@ -36,6 +36,7 @@ from lightactors.actors import spawn_many as spawn_many
 from lightactors.actors import statistics as statistics
 from lightactors.actors import stop as stop
 from lightactors.actors import supervise as supervise
+from lightactors.actors import survey as survey
 from lightactors.actors import watch as watch
 from lightactors.actors import why as why
 from lightactors.actors.starting import PLACES

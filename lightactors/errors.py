@@ -186,6 +186,14 @@ class ExecutionError(LightActorsError):
     """An execution ended, but not the way it should have."""
 
 
+def text_of(error: BaseException) -> str:
+    """Return an error's text, whatever its `__str__` does."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its text can't be had: __str__ raised)"
+
+
 def check_seconds(name: str, value: object) -> float:
     """Return seconds as they are; raise `ConfigurationError` for what can't be a duration."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:

@@ -1,9 +1,6 @@
 """Actors within one process: mailbox, cell, ref, system, and the seam to asyncio and trio."""
 
 from lightactors.actors.flag import Flag as Flag
-from lightactors.actors.owner import ProcessFigures as ProcessFigures
-from lightactors.actors.owner import Statistics as Statistics
-from lightactors.actors.owner import Tree as Tree
 from lightactors.actors.pool import Pool as Pool
 from lightactors.actors.pool import PoolStatistics as PoolStatistics
 from lightactors.actors.public import statistics as statistics
@@ -18,6 +15,7 @@ from lightactors.actors.root import child as child
 from lightactors.actors.root import options as options
 from lightactors.actors.root import spawn as spawn
 from lightactors.actors.root import spawn_many as spawn_many
+from lightactors.actors.root import survey as survey
 from lightactors.actors.spawn import Options as Options
 from lightactors.actors.supervise import Supervision as Supervision
 from lightactors.actors.supervise import supervise as supervise
@@ -27,6 +25,9 @@ from lightactors.actors.system import System as System
 from lightactors.actors.system import open_system as open_system
 from lightactors.actors.terminated import Reason as Reason
 from lightactors.actors.terminated import Terminated as Terminated
+from lightactors.actors.tree import ProcessFigures as ProcessFigures
+from lightactors.actors.tree import Statistics as Statistics
+from lightactors.actors.tree import Tree as Tree
 from lightactors.actors.why import Death as Death
 from lightactors.actors.why import Explanation as Explanation
 from lightactors.supervision.ladder import Ladder as Ladder

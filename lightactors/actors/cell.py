@@ -18,10 +18,11 @@ from lightactors.actors import owner as owners
 from lightactors.actors.asides import Asides
 from lightactors.actors.loops import FAIR_SHARE
 from lightactors.actors.mailbox import Ask, Failure, Mailbox, sent
-from lightactors.actors.owner import Owner, ProcessFigures, State, Statistics, Tree
+from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import bind
 from lightactors.actors.stopping import stack_of
 from lightactors.actors.terminated import Reason, Terminated
+from lightactors.actors.tree import ProcessFigures, Statistics, Tree
 from lightactors.actors.why import Death, death_of
 from lightactors.contract import Contract, Kind, Method, is_awaited
 from lightactors.errors import ActorNotRunning, ActorStopped, LightActorsError, SpawnError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lightactors.actors.loops import Loop
     from lightactors.actors.ref import AnyRef
     from lightactors.actors.streams import Production
+    from lightactors.actors.survey import Words
     from lightactors.actors.threads import LoopThread
     from lightactors.supervision.spec import ChildOptions
 
@@ -734,8 +736,16 @@ class Cell(Owner):
         """Return the figures of the actor's own process, if it has one."""
         return None
 
-    def tree(self) -> Tree:
-        return Tree(self.name, self.kind, self.statistics(), self.last_error, self.branches())
+    def snapshot(self, words: Words) -> Tree:
+        return Tree(self.name, self.kind, self.statistics(), self.last_error, self.branches(words))
+
+    def can_look(self) -> bool:
+        """Tell whether the actor lives elsewhere, where more is known of it, and can be asked; from any thread."""
+        return False
+
+    def look(self, asked: Ask, within: float) -> None:
+        """Answer `asked` with the tree that is seen where the actor lives, who has so many seconds to ask around."""
+        raise AssertionError(f"{self!r} lives here")
 
 
 async def _maybe_wait(value: Any) -> None:

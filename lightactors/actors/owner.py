@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextvars import ContextVar
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from lightactors.actors import loops
 from lightactors.actors.stopping import stop_all
+from lightactors.actors.survey import WITHIN, Words, survey
 from lightactors.errors import NameTaken, SpawnError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightactors.actors.keeper import Keeper
     from lightactors.actors.loops import Loop
     from lightactors.actors.system import System
+    from lightactors.actors.tree import Tree
 
 current: ContextVar[Owner | None] = ContextVar("lightactors_owner", default=None)
 """Where the running code belongs: inside an actor its cell, inside `open_system` the system."""
@@ -37,88 +38,6 @@ class State(IntEnum):
     LEAVING = 3  # the children are stopped, then `on_stop` runs
     RESTARTING = 4  # between two incarnations; messages wait
     STOPPED = 5
-
-
-@dataclass(frozen=True)
-class ProcessFigures:
-    """What an actor's process uses."""
-
-    pid: int
-    started: float  # seconds since the epoch
-    cpu: float  # seconds of processor time so far
-    memory: int  # bytes of it in memory, those shared with its siblings too
-    exit: str | None = None  # how it ended
-
-    def __str__(self) -> str:
-        if self.exit is not None:
-            return f"process {self.pid} {self.exit}"
-        return f"process {self.pid}, {self.cpu:.1f} s, {self.memory / 2**20:.0f} MB"
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What one actor has done and has before it."""
-
-    name: str
-    state: str
-    place: str
-    mailbox: int  # messages queued
-    capacity: float
-    senders_waiting: int
-    interleaved: int  # handlers and streams that wait outside the mailbox
-    handled: int  # messages handled, with or without an error
-    failed: int  # of those, how many raised
-    restarts: int
-    children: int
-    process: ProcessFigures | None = None
-
-
-@dataclass(frozen=True)
-class Tree:
-    """A snapshot of an actor, or a system, and what it has spawned; printing it draws it."""
-
-    name: str
-    kind: str
-    statistics: Statistics | None
-    last_error: BaseException | None
-    children: list[Tree]
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
-
-    __repr__ = __str__  # so that a notebook or a prompt draws it too
-
-    def lines(self) -> list[str]:
-        """Return the drawing, a line for each actor."""
-        lines = [self._line()]
-        for child in self.children:
-            last = child is self.children[-1]
-            first, *rest = child.lines()
-            lines.append(("└── " if last else "├── ") + first)
-            lines += [("    " if last else "│   ") + line for line in rest]
-        return lines
-
-    def _line(self) -> str:
-        if self.statistics is None:
-            return f"{self.name} ({self.kind})"
-        facts = [self.statistics.state]
-        if self.statistics.process is not None:
-            facts.append(str(self.statistics.process))
-        elif self.statistics.place != "task":
-            facts.append(self.statistics.place)
-        if self.statistics.mailbox:
-            facts.append(f"{self.statistics.mailbox} queued")
-        facts.append(f"{self.statistics.handled} handled")
-        if self.statistics.restarts:
-            facts.append(f"{self.statistics.restarts} restarts")
-        if self.last_error is not None:
-            facts.append(f"last error {_short(self.last_error)}")
-        return f"{self.name} ({self.kind}): " + ", ".join(facts)
-
-
-def _short(error: BaseException) -> str:
-    first, *more = repr(error).split("\\n", 1)
-    return f"{first} …" if more else first
 
 
 class Owner(ABC):
@@ -178,8 +97,28 @@ class Owner(ABC):
             together = self.keeper is not None and self.keeper.policy.together
             await stop_all(reversed(list(self.children.values())), together=together)
 
-    def branches(self) -> list[Tree]:
-        return [child.tree() for child in list(self.children.values())]
+    # Looking
+
+    @abstractmethod
+    def snapshot(self, words: Words) -> Tree:
+        """Return the tree from here on, with what processes have said of the actors in them."""
+
+    def branches(self, words: Words) -> list[Tree]:
+        return [child.snapshot(words) for child in list(self.children.values())]
+
+    def tree(self) -> Tree:
+        """Return a snapshot of the tree; printing it draws it.
+
+        It has what this process knows: of an actor in a process of its own nothing that is below it. See `survey`.
+        """
+        return self.snapshot({})
+
+    async def survey(self, *, within: float = WITHIN) -> Tree:
+        """Return a snapshot of the tree, processes included: those are asked, all at once, for what is in them.
+
+        One that has not answered after `within` seconds is shown as its parent sees it, and as not answering.
+        """
+        return await survey(self, within)
 
     def order(self, function: Any, *args: Any) -> None:
         """Call `function` on this owner's loop: at once if that is where we are, else soon."""

@@ -9,12 +9,14 @@ from typing import Any, Generic, TypeVar, cast, get_args
 import anyio
 
 from lightactors.actors.keeper import Keeper
-from lightactors.actors.owner import Owner, State, Tree
+from lightactors.actors.owner import Owner, State
 from lightactors.actors.public import stop
 from lightactors.actors.ref import AnyRef, cell_of
 from lightactors.actors.routing import By, Key, Member, Roster, picker, router
 from lightactors.actors.starting import kind_name, next_name, start
 from lightactors.actors.stopping import stop_all
+from lightactors.actors.survey import WITHIN
+from lightactors.actors.tree import Tree, counted
 from lightactors.contract import actor, handler
 from lightactors.errors import NameTaken, check_choice, check_whole
 from lightactors.supervision.ladder import Ladder, Rung
@@ -161,6 +163,10 @@ class Pool(AnyRef, Generic[C]):
         """Return a snapshot of the supervisor and the members; printing it draws it."""
         return self._cell.tree()
 
+    async def survey(self, *, within: float = WITHIN) -> Tree:
+        """Return a snapshot of the supervisor and the members, processes included. See `System.survey`."""
+        return await self._cell.survey(within=within)
+
     def __len__(self) -> int:
         return len(self._plan.roster.members)
 
@@ -174,7 +180,7 @@ class Pool(AnyRef, Generic[C]):
         figures = self.statistics()
         return (
             f"<pool of {figures.members} {kind_name(self._plan.spec)} {self._cell.path}: {figures.running} running, "
-            f"{figures.mailbox} queued, {figures.handled} handled, {figures.restarts} restarts>"
+            f"{figures.mailbox} queued, {figures.handled} handled, {counted(figures.restarts, 'restart')}>"
         )
 
     @property

@@ -13,10 +13,11 @@ import anyio
 from lightactors.actors import owner as owners
 from lightactors.actors.cell import Cell
 from lightactors.actors.flag import Flag
-from lightactors.actors.owner import Owner, Statistics
+from lightactors.actors.owner import Owner
 from lightactors.actors.ref import cell_of
 from lightactors.actors.stopping import stop_all
 from lightactors.actors.terminated import Terminated
+from lightactors.actors.tree import Statistics
 from lightactors.actors.why import Explanation, explain
 from lightactors.supervision.ladder import Ladder, Rung, ladder_of
 

@@ -12,7 +12,9 @@ from lightactors.actors import owner as owners
 from lightactors.actors.loops import Loop
 from lightactors.actors.owner import Owner
 from lightactors.actors.spawn import Spawner
+from lightactors.actors.survey import WITHIN
 from lightactors.actors.system import BLOCKED_AFTER, System
+from lightactors.actors.tree import Tree
 from lightactors.supervision.ladder import Ladder
 
 logger = logging.getLogger("lightactors")
@@ -72,3 +74,8 @@ spawn_many = _spawner.spawn_many
 options = _spawner.options
 adopt = _spawner.adopt
 child = _spawner.child
+
+
+async def survey(*, within: float = WITHIN) -> Tree:
+    """Return a snapshot of the system that the code runs in, or else of the default root. See `System.survey`."""
+    return await _spawner.owner().system.survey(within=within)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import anyio
 
 from lightactors.actors.cell import Cell
-from lightactors.actors.owner import Owner, Tree
+from lightactors.actors.owner import Owner
 from lightactors.actors.ref import cell_of
 from lightactors.actors.root import options
 from lightactors.actors.spawn import Spawner
 from lightactors.actors.stopping import stop_all
 from lightactors.actors.supervisor import Supervisor
+from lightactors.actors.survey import WITHIN
+from lightactors.actors.tree import Tree
 from lightactors.errors import raise_together
 from lightactors.supervision.spec import AutoShutdown, Policy, Strategy
 
@@ -31,7 +33,11 @@ class Supervision(Spawner):
 
     def tree(self) -> Tree:
         """Return a snapshot of the supervisor and its children; printing it draws it."""
-        return cell_of(self.ref, "supervise()").tree()
+        return self.owner().tree()
+
+    async def survey(self, *, within: float = WITHIN) -> Tree:
+        """Return a snapshot of the supervisor and its children, processes included. See `System.survey`."""
+        return await self.owner().survey(within=within)
 
     def __repr__(self) -> str:
         return f"<supervision {self.ref!r}>"

@@ -16,8 +16,9 @@ import anyio
 from lightactors.actors import interrupts, loops, monitor
 from lightactors.actors import owner as owners
 from lightactors.actors.flag import Flag
-from lightactors.actors.owner import Owner, Tree
+from lightactors.actors.owner import Owner
 from lightactors.actors.spawn import Spawner
+from lightactors.actors.tree import Tree
 from lightactors.errors import ConfigurationError, check_seconds, raise_together
 from lightactors.supervision.ladder import GRACE, Ladder, ladder_of
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
     from lightactors.actors.keeper import Keeper
     from lightactors.actors.loops import Loop
+    from lightactors.actors.survey import Words
 
 logger = logging.getLogger("lightactors")
 
@@ -89,9 +91,8 @@ class System(Owner, Spawner):
         self.failures.append(error)
         self.on_failure()
 
-    def tree(self) -> Tree:
-        """Return a snapshot of the tree; printing it draws it."""
-        return Tree(self.name, "system", None, None, self.branches())
+    def snapshot(self, words: Words) -> Tree:
+        return Tree(self.name, "system", None, None, self.branches(words))
 
     def statistics(self) -> SystemStatistics:
         return SystemStatistics(actors=_count(self), dead_letters=self._dead_letter_count)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lightactors.actors.mailbox import sent
+from lightactors.actors.tree import in_a_line, times
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
@@ -62,7 +63,7 @@ def _chain(error: BaseException) -> str:
     links: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(links) < _CAUSES:
-        links.append(f"{type(cause).__name__}: {cause}".splitlines()[0])
+        links.append(in_a_line(cause))
         cause = cause.__cause__
     return ", because of ".join(links)
 
@@ -84,7 +85,7 @@ class Explanation:
         if self.death is not None:
             lines += self.death.lines()
         elif self.last_error is not None:
-            lines.append(f"its handlers have failed {self.failed} times, last with {_chain(self.last_error)}")
+            lines.append(f"its handlers have failed {times(self.failed)}, last with {_chain(self.last_error)}")
         else:
             lines.append("nothing in it has failed")
         return "\n".join(lines)
@@ -92,7 +93,7 @@ class Explanation:
     __repr__ = __str__
 
     def _restarts(self) -> str:
-        return f", after {self.restarts} restarts" if self.restarts else ""
+        return f", restarted {times(self.restarts)}" if self.restarts else ""
 
 
 def explain(cell: Cell) -> Explanation:

@@ -13,8 +13,9 @@ import anyio
 import psutil
 
 from lightactors.actors.flag import Flag
-from lightactors.actors.owner import ProcessFigures, State
+from lightactors.actors.owner import State
 from lightactors.actors.terminated import Reason
+from lightactors.actors.tree import ProcessFigures
 from lightactors.errors import ActorStopped, LaunchFailed, LightActorsError, ProcessDied, SpawnError, WrongCall
 from lightactors.processes import host
 from lightactors.processes.exits import Exit

@@ -7,6 +7,7 @@ class here; a user's `__init__` is not run for it. Otherwise it arrives as `Acto
 from __future__ import annotations
 
 import builtins
+import math
 import sys
 import traceback
 from typing import Any
@@ -17,7 +18,7 @@ from msgspec.msgpack import Decoder, Encoder
 
 from lightactors import errors
 from lightactors.codec import MALFORMED
-from lightactors.errors import ActorFailed, CannotTravel, LightActorsError
+from lightactors.errors import ActorFailed, CannotTravel, LightActorsError, text_of
 from lightactors.remote.frames import NONE
 
 _TRACEBACK = 64 * 1024
@@ -25,6 +26,9 @@ _TRACEBACK = 64 * 1024
 
 _DEPTH = 16
 """Causes of causes, and groups within groups, that travel."""
+
+_BRIEF = 1000
+"""Bytes of arguments, and characters of text, of an error in brief."""
 
 _plain = Encoder()
 
@@ -65,7 +69,7 @@ def _wire(error: BaseException, *, with_traceback: bool, depth: int) -> WireErro
     return WireError(
         module=type(error).__module__,
         name=type(error).__qualname__,
-        text=_unicode(_text(error)),
+        text=_unicode(text_of(error)),
         args=list(args) if _can_travel(args) else [],
         attributes={k: v for k, v in vars(error).items() if k != "__notes__" and _can_travel(v)},
         notes=[_unicode(str(note)) for note in getattr(error, "__notes__", ())],
@@ -75,11 +79,11 @@ def _wire(error: BaseException, *, with_traceback: bool, depth: int) -> WireErro
     )
 
 
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "(its text can't be had: __str__ raised)"
+def brief(error: BaseException) -> WireError:
+    """Return as much of an error as a line about it needs: not what it carries, nor what led to it."""
+    cls = type(error)
+    args = list(error.args) if _can_travel(error.args, _BRIEF) else []
+    return WireError(cls.__module__, cls.__qualname__, _unicode(text_of(error)[:_BRIEF]), args, {}, [], "")
 
 
 def _unicode(text: str) -> str:
@@ -87,12 +91,11 @@ def _unicode(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _can_travel(value: object) -> bool:
+def _can_travel(value: object, limit: float = math.inf) -> bool:
     try:
-        _plain.encode(value)
+        return len(_plain.encode(value)) <= limit
     except (TypeError, OverflowError, ValueError, RecursionError):
         return False
-    return True
 
 
 def decode(body: Any, known: type[Any] | None) -> Exception:
@@ -101,15 +104,16 @@ def decode(body: Any, known: type[Any] | None) -> Exception:
         wire = _decoder.decode(body)
     except MALFORMED as error:
         return CannotTravel(f"an error came, but not in one piece: {error}")
-    return _rebuilt(wire, known)
+    return rebuilt(wire, known)
 
 
-def _rebuilt(wire: WireError, known: type[Any] | None) -> Exception:
+def rebuilt(wire: WireError, known: type[Any] | None) -> Exception:
+    """Return an error again, of a class that the module of `known` has, where it can."""
     error = _error(wire, known)
     for note in wire.notes:
         error.add_note(note)
     if wire.cause is not None:
-        error.__cause__ = _rebuilt(wire.cause, known)
+        error.__cause__ = rebuilt(wire.cause, known)
     if wire.traceback:
         _innermost(error).__cause__ = RemoteTraceback(wire.traceback)
     return error
@@ -124,7 +128,7 @@ def _innermost(error: BaseException) -> BaseException:
 def _error(wire: WireError, known: type[Any] | None) -> Exception:
     cls = _local_class(wire, known)
     if wire.parts:
-        parts = [_rebuilt(part, known) for part in wire.parts]
+        parts = [rebuilt(part, known) for part in wire.parts]
         return ExceptionGroup(str(wire.args[0]) if wire.args else wire.text, parts)
     made = None if cls is None else _made(cls, wire)
     return made or ActorFailed(f"{wire.name}: {wire.text}", f"{wire.module}.{wire.name}")

@@ -142,9 +142,17 @@ class Pong(Frame, tag=19):
     id: int
 
 
+class Survey(Frame, tag=20):
+    """What is in the target's branch of the tree? A `Reply` says it; who asks others for it has so many seconds."""
+
+    id: int
+    target: int
+    within: float
+
+
 AnyFrame: TypeAlias = (
     Ask | Tell | Reply | Error | Cancel | Open | Item | End | Grant | Credit | Watch | Terminated | Stop
-    | HandOver | Ready | Failed | Goodbye | Ping | Pong
+    | HandOver | Ready | Failed | Goodbye | Ping | Pong | Survey
 )  # fmt: skip
 
 _encoder = Encoder()

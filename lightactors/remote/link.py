@@ -46,6 +46,7 @@ class Service(Protocol):
     def cancelled(self, frame: frames.Cancel) -> None: ...
     def watched(self, frame: frames.Watch) -> None: ...
     def stopped(self, frame: frames.Stop) -> None: ...
+    def surveyed(self, frame: frames.Survey) -> None: ...
     def settle(self) -> None:
         """A whole read has been handled."""
         ...
@@ -104,6 +105,7 @@ class Link:
             frames.Cancel: self.service.cancelled,
             frames.Watch: self.service.watched,
             frames.Stop: self.service.stopped,
+            frames.Survey: self.service.surveyed,
             frames.Reply: self._replied,
             frames.Error: self._errored,
             frames.Item: self._brought,
@@ -165,8 +167,15 @@ class Link:
         self.send(frames.Open(number, target, method, Raw(body)), len(body))
         return number
 
+    def survey(self, target: int, within: float, waiter: Waiter) -> int:
+        """Ask for a target's branch of the tree; return the id."""
+        number = next(self._ids)
+        self._waiters[number] = waiter
+        self.send(frames.Survey(number, target, within))
+        return number
+
     def cancel(self, number: int) -> None:
-        """Give up an ask or a stream."""
+        """Give up an ask, a stream or a survey."""
         if self._waiters.pop(number, None) is not None:
             self.send(frames.Cancel(number))
 

@@ -30,8 +30,10 @@ from lightactors.remote.standin import ROOT, SMALL, Adopted, Messages, StandIn
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
     from lightactors.actors.keeper import Keeper
+    from lightactors.actors.survey import Words
     from lightactors.actors.system import System
     from lightactors.actors.terminated import Terminated
+    from lightactors.actors.tree import Tree
 
 _EPITAPHS = 1000
 """Actors whose end is remembered for those who ask only then."""
@@ -176,6 +178,9 @@ class _Abroad(Owner):
 
     def keep_children(self, keeper: Keeper) -> None:
         raise AssertionError(f"{keeper!r} came for actors that have owners elsewhere")
+
+    def snapshot(self, words: Words) -> Tree:
+        raise AssertionError("what stands for actors elsewhere is no branch of the tree")
 
     def shut_down(self) -> None:
         raise AssertionError("what stands for actors elsewhere has no end of its own")

@@ -12,6 +12,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 from msgspec import Raw
 
 from lightactors.actors.behaviours import BehaviourCell
@@ -20,8 +21,8 @@ from lightactors.actors.stopping import stop_all
 from lightactors.actors.streams import END, Production
 from lightactors.codec import MessageCodec, MethodCodec
 from lightactors.contract import Kind
-from lightactors.errors import ActorNotRunning, LightActorsError, LinkError
-from lightactors.remote import failures, frames
+from lightactors.errors import ActorNotRunning, CannotTravel, LightActorsError, LinkError
+from lightactors.remote import failures, frames, surveys
 from lightactors.remote.standin import ROOT, UNIT, WINDOW, FarProduction, StandIn
 from lightactors.supervision.ladder import ladder_of
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
     from lightactors.actors.loops import Loop
     from lightactors.actors.terminated import Terminated
+    from lightactors.actors.tree import Tree
     from lightactors.remote.link import Link
     from lightactors.remote.node import Node
 
@@ -114,6 +116,27 @@ class WireStream:
     def end(self) -> None:
         """The consumer is gone."""
         self._cell.loop.post(self.production.end)
+
+
+class WireSurvey:
+    """Somebody at the other end waits for a branch of the tree."""
+
+    def __init__(self, service: ServiceOfNode, number: int, cell: Cell, within: float) -> None:
+        self._service = service
+        self._cell = cell
+        self._within = within
+        self._scope = anyio.CancelScope()
+        self.id = number
+
+    async def run(self) -> None:
+        """Look, and answer."""
+        with self._scope:
+            tree = await self._cell.survey(within=self._within)
+            self._service.report(self.id, tree)
+
+    def end(self) -> None:
+        """Nobody waits any more."""
+        self._scope.cancel()
 
 
 class Port:
@@ -220,7 +243,7 @@ class ServiceOfNode:
         self.refs = node.refs(link)
         self.root: Cell | None = None
         self.share = _SHARE
-        self.served: dict[int, WireAsk | WireStream] = {}
+        self.served: dict[int, WireAsk | WireStream | WireSurvey] = {}
         self._ports: dict[int, Port] = {}
         self._watched: dict[int, tuple[Cell, Callable[[Terminated], object]]] = {}
 
@@ -343,11 +366,37 @@ class ServiceOfNode:
         self.link.send(frames.Terminated(target, terminated.reason.name, failures.encode_cause(terminated.error)))
 
     def stopped(self, frame: frames.Stop) -> None:
-        grace = frame.grace if frame.grace >= 0 else 0.0
+        grace = _seconds(frame.grace)
         if frame.target == ROOT:
             self.link.listener.stop(self.link, grace)
         elif (cell := self._cell(frame.target)) is not None:
             self.node.start(partial(_stop, cell, grace), f"stop of {cell.path}")
+
+    # Looking
+
+    def surveyed(self, frame: frames.Survey) -> None:
+        self._refuse_twice(frame.id)
+        cell = self._cell(frame.target)
+        if cell is None:
+            self.fail(frame.id, _is_gone(frame.target))
+        else:
+            survey = WireSurvey(self, frame.id, cell, _seconds(frame.within))
+            self.served[frame.id] = survey
+            self.node.start(survey.run, f"survey of {cell.path}")
+
+    def report(self, number: int, tree: Tree) -> None:
+        """Send a branch of the tree, if it is still waited for."""
+        if self.served.pop(number, None) is None:
+            return
+        try:
+            body = surveys.encode(tree)
+            self.refs.check_size(body, "the survey")
+        except CannotTravel as error:
+            self.fail(number, error)
+        else:
+            self.link.send(frames.Reply(number, Raw(body)), len(body))
+
+    # The end
 
     def lost(self) -> None:
         served, self.served = self.served, {}
@@ -366,7 +415,7 @@ class ServiceOfNode:
         if port is None:
             cell = self._cell(target)
             if cell is None:
-                raise ActorNotRunning(f"there is no actor {target} here any more")
+                raise _is_gone(target)
             port = self._ports[target] = Port(self, target, cell)
         return port
 
@@ -376,6 +425,14 @@ class ServiceOfNode:
     def forget(self, target: int) -> None:
         """The actor has ended."""
         self._ports.pop(target, None)
+
+
+def _seconds(value: float) -> float:
+    return value if value >= 0 else 0.0  # nor is what is no number at least 0
+
+
+def _is_gone(target: int) -> ActorNotRunning:
+    return ActorNotRunning(f"there is no actor {target} here any more")
 
 
 async def _stop(cell: Cell, grace: float) -> None:

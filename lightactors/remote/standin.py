@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -24,15 +25,17 @@ from lightactors.actors.ref import ActorRef, Ref
 from lightactors.actors.ref import reply_of as wait_for
 from lightactors.actors.streams import END, Stream
 from lightactors.actors.terminated import Reason, Terminated
+from lightactors.actors.tree import Tree, joined
 from lightactors.codec import MessageCodec, MethodCodec
 from lightactors.contract import Behaviour, Contract, Kind, Message, Method
-from lightactors.errors import ActorStopped, LightActorsError, LinkError, MailboxFull, WrongMessage
-from lightactors.remote import failures, frames
+from lightactors.errors import ActorNotRunning, ActorStopped, LightActorsError, LinkError, MailboxFull, WrongMessage
+from lightactors.remote import failures, frames, surveys
 from lightactors.supervision.spec import ChildOptions
 
 if TYPE_CHECKING:
     from lightactors.actors.loops import Loop, Slot
     from lightactors.actors.owner import Owner
+    from lightactors.actors.survey import Words
     from lightactors.remote.link import Link
     from lightactors.remote.node import Node
     from lightactors.remote.serve import WireAsk
@@ -293,6 +296,23 @@ class StandIn(Cell):
 
     def load(self) -> int:
         return len(self.mailbox.queue) + (0 if self.link is None else self.link.unanswered)
+
+    # Looking
+
+    def can_look(self) -> bool:
+        return self.link is not None and self.link.error is None
+
+    def look(self, asked: Ask, within: float) -> None:
+        link = self.link
+        if link is None:
+            asked.fail(ActorNotRunning(f"actor {self.path} has lost its link"))
+        else:
+            decode = partial(surveys.decode, known=self.known)
+            asked.give_up = partial(link.cancel, link.survey(self._target, within, _Waiting(self, asked, decode)))
+
+    def snapshot(self, words: Words) -> Tree:
+        outside = replace(super().snapshot(words), seen="outside")
+        return joined(outside, words[self]) if self in words else outside
 
     # Sending
 

@@ -481,6 +481,6 @@ async def test_pool_shows_what_its_members_do() -> None:
         await settle()
         assert repr(pool) == "<pool of 2 Clerk local/clerks: 2 running, 2 queued, 2 handled, 0 restarts>"
         assert pool.statistics() == la.PoolStatistics(2, 2, mailbox=2, handled=2, failed=0, restarts=0)
-        assert str(pool.tree()).startswith("clerks (Crew): running")
+        assert str(pool.tree()).startswith("clerks (Crew)  running")
         assert repr(router) == "<router to a pool of Clerk>"
         gate.open()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 import lightactors as la
+from lightactors.errors import ActorFailed
 from lightactors.testing import Gate
 from tests.actors.cast import Oops, Porter
 
@@ -38,11 +42,83 @@ async def test_tree_is_drawn_with_what_each_actor_did() -> None:
 
     assert drawing.splitlines() == [
         "home (system)",
-        "├── first (Branch): running, 0 handled",
-        "│   ├── a (Porter): running, 0 handled",
-        "│   └── b (Porter): running, 0 handled",
-        "└── second (Porter): running, 2 queued, 3 handled, last error Oops('no')",
+        "├── first (Branch)   running, 0 handled",
+        "│   ├── a (Porter)   running, 0 handled",
+        "│   └── b (Porter)   running, 0 handled",
+        "└── second (Porter)  running, 2 queued, 3 handled, 1 failed, last error Oops: no",
     ]
+
+
+FIGURES = la.Statistics(
+    name="w",
+    state="running",
+    place="task",
+    mailbox=0,
+    capacity=1000,
+    senders_waiting=0,
+    interleaved=0,
+    handled=0,
+    failed=0,
+    restarts=0,
+    children=0,
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ({"handled": 12_345}, "running, 12,345 handled"),
+        ({"place": "thread"}, "running, thread, 0 handled"),
+        ({"mailbox": 1000, "senders_waiting": 1}, "running, 1,000 queued, 1 sender waiting, 0 handled"),
+        ({"interleaved": 2}, "running, 2 interleaved, 0 handled"),
+        ({"restarts": 1}, "running, 0 handled, restarted once"),
+        ({"restarts": 2}, "running, 0 handled, restarted twice"),
+        ({"restarts": 3, "failed": 4}, "running, 0 handled, 4 failed, restarted 3 times"),
+        (
+            {"place": "process", "process": la.ProcessFigures(42, 0.0, 1.23, 34 * 2**20)},
+            "running, process 42 (1.2 s CPU, 34 MiB), 0 handled",
+        ),
+        (
+            {"place": "process", "process": la.ProcessFigures(42, 0.0, 0, 0, "was killed by SIGKILL")},
+            "running, process 42 was killed by SIGKILL, 0 handled",
+        ),
+    ],
+)
+def test_line_says_only_what_there_is_to_say(facts: dict[str, Any], line: str) -> None:
+    assert str(la.Tree("w", "Worker", replace(FIGURES, **facts), None, [])) == f"w (Worker)  {line}"
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ValueError(), "ValueError"),
+        (ValueError("first\nsecond"), "ValueError: first"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (ActorFailed("Oops: no"), "Oops: no"),
+        (ValueError("x" * 500), f"ValueError: {'x' * 67}…"),
+        (Mute(), "Mute: (its text can't be had: __str__ raised)"),
+    ],
+)
+def test_error_is_shown_in_short(error: Exception, shown: str) -> None:
+    assert str(la.Tree("w", "Worker", FIGURES, error, [])).endswith(f"last error {shown}")
+
+
+def test_whatever_it_is_called_an_actor_has_one_line() -> None:
+    leaves = [la.Tree("a\nb\x1b[2J", "Worker", FIGURES, None, []) for _ in range(2)]
+    assert la.Tree("w", "Worker", FIGURES, None, leaves).lines()[1:] == [
+        "├── a�b�[2J (Worker)  running, 0 handled",
+        "└── a�b�[2J (Worker)  running, 0 handled",
+    ]
+
+
+def test_long_name_does_not_push_the_others_away() -> None:
+    tree = la.Tree("w", "Worker", FIGURES, None, [la.Tree("x" * 100, "Worker", FIGURES, None, [])])
+    assert tree.lines()[0] == "w (Worker)  running, 0 handled"
 
 
 async def test_tree_is_a_snapshot_of_facts() -> None:

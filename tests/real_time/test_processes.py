@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -186,6 +187,64 @@ async def test_statistics_and_tree_show_the_process() -> None:
         assert figures.memory > 2**20
         assert abs(time.time() - figures.started) < 5
         assert f"process {figures.pid}" in str(system.tree())
+
+
+async def test_survey_shows_what_is_in_processes_and_in_those_below_them() -> None:
+    async with la.open_system("home") as system:
+        worker = await system.options(name="w", place="process").spawn(Worker)
+        below = await worker.spawn_worker("below")
+        await below.spawn_worker("deeper")
+        with pytest.raises(ValueError, match="no luck"):
+            await below.fail("no luck")
+        tree = await system.survey(within=10)
+
+    assert re.fullmatch(
+        r"home \(system\)\n"
+        r"└── w \(Worker\)               running, process \d+ \(.*\), 1 handled\n"
+        r"    └── below \(Worker\)       running, process \d+ \(.*\), 2 handled, 1 failed, "
+        r"last error ValueError: no luck\n"
+        r"        └── deeper \(Worker\)  running, process \d+ \(.*\), 0 handled",
+        str(tree),
+    )
+    assert "below" not in str(system.tree())
+
+
+async def test_survey_shows_the_restarts_and_what_is_queued_there() -> None:
+    async with la.open_system(grace=RUNG), la.supervise() as supervisor:
+        worker = await supervisor.options(name="w", place="process").spawn(Worker)
+        await worker.leave.tell(3)
+        await until(lambda: la.statistics(worker).restarts == 1)
+        await worker.add(1)
+        await worker.wait.tell()
+        await worker.add.tell(1)
+        await worker.add.tell(1)
+        tree = await supervisor.survey(within=10)
+        while "2 queued" not in str(tree):  # the tells may still be on their way
+            tree = await supervisor.survey(within=10)
+        assert "2 queued, 2 handled, restarted once, last error ProcessDied" in str(tree)
+
+
+async def test_process_that_does_not_answer_delays_no_survey() -> None:
+    async with la.open_system(grace=RUNG) as system:
+        animal = await system.options(name="animal", place="process").spawn(Animal)
+        worker = await system.options(name="w", place="process").spawn(Worker)
+        await animal.become.tell("is stopped")
+        await anyio.sleep(0.2)
+        begin = time.monotonic()
+        lines = (await system.survey(within=1)).lines()
+        assert time.monotonic() - begin < 1.5
+        assert re.match(r"├── animal \(Animal\)  does not answer, process \d+ \(.*\), 1 sent", lines[1])
+        assert "running" in lines[2]
+        assert await worker.add(1) == 1
+
+
+async def test_survey_may_be_asked_for_in_a_process_or_in_a_thread() -> None:
+    async with la.open_system() as system:
+        worker = await system.options(name="w", place="process").spawn(Worker)
+        await worker.spawn_worker("below")
+        threaded = await system.options(name="t", place="thread").spawn(Worker)
+        assert "below (Worker)" in await worker.look_around()
+        assert "below (Worker)" in await threaded.look_around()
 
 
 async def test_actor_in_a_process_has_the_name_and_mailbox_that_it_was_given() -> None:

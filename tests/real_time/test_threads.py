@@ -115,7 +115,7 @@ async def test_actor_runs_in_a_thread_of_its_own() -> None:
         assert await worker.where() not in (threading.get_ident(), threading.main_thread().ident)
         assert threads_of_actors() == ["actor local/w"]
         assert la.statistics(worker).place == "thread"
-        assert "w (Worker): running, thread, 1 handled" in str(system.tree())
+        assert "w (Worker)  running, thread, 1 handled" in str(system.tree())
 
 
 async def test_its_loop_is_of_the_same_kind_as_the_spawners() -> None:

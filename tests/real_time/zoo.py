@@ -70,8 +70,12 @@ class Worker:
         return await other.add(amount)
 
     @la.handler
-    async def spawn_worker(self) -> Worker:
-        return await la.options(place="process").spawn(Worker, 7)
+    async def spawn_worker(self, name: str | None = None) -> Worker:
+        return await la.options(name=name, place="process").spawn(Worker, 7)
+
+    @la.handler
+    async def look_around(self) -> str:
+        return str(await la.survey(within=10))
 
     @la.handler
     def where(self) -> tuple[str, float]:

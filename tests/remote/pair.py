@@ -12,6 +12,7 @@ import anyio
 
 import lightactors as la
 from lightactors.actors.mailbox import Ask
+from lightactors.actors.owner import Owner
 from lightactors.actors.ref import cell_of
 from lightactors.contract import Behaviour, contract_of
 from lightactors.errors import LinkLost
@@ -61,11 +62,12 @@ class Pair:
         self.link = await self.here.open(ours, self.log, label="there", **options)
         self.far_link = await self.there.open(theirs, self.far_log, label="here", **options)
 
-    def stand_in(self, kind: Any, *, name: str = "far", mailbox: float = 1000) -> StandIn:
+    def stand_in(self, kind: Any, *, name: str = "far", mailbox: float = 1000, owner: Owner | None = None) -> StandIn:
         """Return a stand-in that is not attached yet."""
-        cell = StandIn(name, self.system, self.system.loop, ChildOptions(mailbox=mailbox), self.here)
+        owner = owner or self.system
+        cell = StandIn(name, owner, self.system.loop, ChildOptions(mailbox=mailbox), self.here)
         cell.stands_for(kind if isinstance(kind, Behaviour) else contract_of(kind))
-        self.system.enter(cell)
+        owner.enter(cell)
         cell.begin(Ask())
         return cell
 

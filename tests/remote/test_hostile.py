@@ -104,6 +104,9 @@ async def test_what_no_frame_may_do_is_answered_or_ignored() -> None:
             frames.Open(96, 0, "add", body),
             frames.Terminated(0, "nonsense", body),
             frames.Pong(7),
+            frames.Survey(95, 99, 1.0),
+            frames.Survey(94, 0, float("nan")),
+            frames.Survey(93, 0, -1.0),
         ):
             pair.link.send(frame)
             pair.far_link.send(frame)
@@ -111,10 +114,10 @@ async def test_what_no_frame_may_do_is_answered_or_ignored() -> None:
         assert pair.link.error is None
 
 
-async def test_ask_that_comes_twice_ends_the_link() -> None:
+@pytest.mark.parametrize("ask", [frames.Ask(5, 0, "hold", msgspec.Raw(b"\x90")), frames.Survey(5, 0, 1.0)])
+async def test_ask_that_comes_twice_ends_the_link(ask: frames.AnyFrame) -> None:
     async with open_pair() as pair:
         pair.there.export_root(pair.far_link, await la.spawn(Desk))
-        ask = frames.Ask(5, 0, "hold", msgspec.Raw(b"\x90"))
         pair.link.send(ask)
         pair.link.send(ask)
         await pair.far_log.is_lost.wait()
