@@ -36,7 +36,7 @@ async def main() -> None:
         print("killed, and again there:", await worker.work(10))
 
         await pool.resize(2)
-        print(system.tree())
+        print(await system.survey())  # the tree, each process asked for what is in it
         print(la.why(worker))
 
 

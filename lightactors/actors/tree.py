@@ -15,7 +15,7 @@ its parent, because that process was asked and did not answer in time."""
 _COLUMN = 48
 """Characters of branch, name and kind up to which the facts of all actors begin below each other."""
 
-_ERROR = 80
+_ERROR = 60
 """Characters that a line shows of an error."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 from msgspec import Raw
@@ -21,7 +21,7 @@ from lightactors.actors.stopping import stop_all
 from lightactors.actors.streams import END, Production
 from lightactors.codec import MessageCodec, MethodCodec
 from lightactors.contract import Kind
-from lightactors.errors import ActorNotRunning, CannotTravel, LightActorsError, LinkError
+from lightactors.errors import ActorNotRunning, LightActorsError, LinkError
 from lightactors.remote import failures, frames, surveys
 from lightactors.remote.standin import ROOT, UNIT, WINDOW, FarProduction, StandIn
 from lightactors.supervision.ladder import ladder_of
@@ -40,6 +40,12 @@ logger = logging.getLogger("lightactors")
 
 _SHARE = 256
 """Handlers that may run at once, of what one read has brought, before everybody else gets a turn."""
+
+
+class Encodes(Protocol):
+    """What knows how a reply leaves as bytes."""
+
+    def encode_reply(self, value: Any, /) -> bytes: ...
 
 
 class WireAsk:
@@ -129,10 +135,18 @@ class WireSurvey:
         self.id = number
 
     async def run(self) -> None:
-        """Look, and answer."""
+        """Look, and reply."""
+        outcome: Tree | Failure
         with self._scope:
-            tree = await self._cell.survey(within=self._within)
-            self._service.report(self.id, tree)
+            try:
+                outcome = await self._cell.survey(within=self._within)
+            except Exception as error:  # a tree deeper than the stack, say: whoever looked hears of it
+                outcome = Failure(error)
+            if self.id in self._service.served:
+                self._service.reply(self.id, self, outcome)
+
+    def encode_reply(self, tree: Tree) -> bytes:
+        return surveys.encode(tree)
 
     def end(self) -> None:
         """Nobody waits any more."""
@@ -299,7 +313,7 @@ class ServiceOfNode:
             logger.warning("a message from %s, %s, reached nobody: %s", self.link.label, frame.method, error)
             self.node.system.order(self.node.system.dead_letter, f"{self.link.label}: {frame.target}", frame.method)
 
-    def reply(self, number: int, codec: MethodCodec | MessageCodec, value: object) -> None:
+    def reply(self, number: int, codec: Encodes, value: object) -> None:
         """Send a reply, or the error that is to be raised; on the link's loop."""
         self.served.pop(number, None)
         if type(value) is Failure:
@@ -383,18 +397,6 @@ class ServiceOfNode:
             survey = WireSurvey(self, frame.id, cell, _seconds(frame.within))
             self.served[frame.id] = survey
             self.node.start(survey.run, f"survey of {cell.path}")
-
-    def report(self, number: int, tree: Tree) -> None:
-        """Send a branch of the tree, if it is still waited for."""
-        if self.served.pop(number, None) is None:
-            return
-        try:
-            body = surveys.encode(tree)
-            self.refs.check_size(body, "the survey")
-        except CannotTravel as error:
-            self.fail(number, error)
-        else:
-            self.link.send(frames.Reply(number, Raw(body)), len(body))
 
     # The end
 

@@ -304,7 +304,7 @@ class StandIn(Cell):
 
     def look(self, asked: Ask, within: float) -> None:
         link = self.link
-        if link is None:
+        if link is None or link.error is not None:
             asked.fail(ActorNotRunning(f"actor {self.path} has lost its link"))
         else:
             decode = partial(surveys.decode, known=self.known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ class Mute(Exception):
         (ValueError("first\nsecond"), "ValueError: first"),
         (KeyError("x"), "KeyError: 'x'"),
         (ActorFailed("Oops: no"), "Oops: no"),
-        (ValueError("x" * 500), f"ValueError: {'x' * 67}…"),
+        (ValueError("x" * 500), f"ValueError: {'x' * 47}…"),
         (Mute(), "Mute: (its text can't be had: __str__ raised)"),
     ],
 )
@@ -119,6 +120,19 @@ def test_whatever_it_is_called_an_actor_has_one_line() -> None:
 def test_long_name_does_not_push_the_others_away() -> None:
     tree = la.Tree("w", "Worker", FIGURES, None, [la.Tree("x" * 100, "Worker", FIGURES, None, [])])
     assert tree.lines()[0] == "w (Worker)  running, 0 handled"
+
+
+def test_readme_shows_a_tree_as_it_is_drawn() -> None:
+    def line(name: str, *children: la.Tree, error: Exception | None = None, **facts: Any) -> la.Tree:
+        seen: Any = facts.pop("seen", "inside")
+        return la.Tree(name, name.title(), replace(FIGURES, **facts), error, list(children), seen)
+
+    baker, customer = (la.ProcessFigures(4242, 0, 0.3, 31 * 2**20), la.ProcessFigures(4243, 0, 0.2, 30 * 2**20))
+    till = line("till", error=ValueError("no such coin"), handled=1204, failed=1)
+    baking = line("baker", line("oven", handled=12), process=baker, mailbox=2, handled=12, restarts=1)
+    silent = line("customer", process=customer, handled=3, seen="silent")
+    shop = la.Tree("shop", "system", None, None, [till, baking, silent])
+    assert f"```\n{shop}\n```" in (Path(__file__).parents[2] / "README.md").read_text()
 
 
 async def test_tree_is_a_snapshot_of_facts() -> None:

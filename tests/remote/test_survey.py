@@ -186,7 +186,7 @@ async def test_nonsense_for_an_answer_is_shown_from_outside(body: bytes) -> None
         near = await la.spawn(Porter)
         await pair.reach(Porter, near)
         with await reach_nobody(pair, "liar") as end:
-            end.sendall(frames.pack([frames.Reply(0, msgspec.Raw(body))]))
+            end.sendall(b"".join(frames.pack([frames.Reply(0, msgspec.Raw(body))])))
             tree = await pair.system.survey()
             assert branch(tree, "far").seen == "inside"
             assert branch(tree, "liar").children == []
@@ -197,6 +197,20 @@ async def test_survey_of_an_actor_that_is_not_there_is_refused(caplog: pytest.Lo
         pair.stand_in(Porter).attach(pair.link)
         assert branch(await pair.system.survey(), "far").seen == "outside"
         assert "there is no actor 0 here any more" in caplog.text
+
+
+async def test_look_that_fails_there_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RecursionError("too deep")
+
+    async with open_pair() as pair:
+        near = await la.spawn(Porter)
+        far = await pair.reach(Porter, near)
+        with monkeypatch.context() as patched:
+            patched.setattr(type(cell_of(near, "a test")), "survey", fail)
+            tree = await pair.system.survey()
+        assert branch(tree, "far").seen == "outside"
+        assert await far.note(1) == 1
 
 
 async def test_bound_of_time_must_be_one() -> None:
