@@ -12,21 +12,22 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import actors, imports, links, peers, rollouts
+from tests.benchmarks import actors, imports, peers, processes, rollouts
 from tests.benchmarks.measure import Row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--peers", action="store_true", help="measure xoscar and Agent-Lightning 0.3.0 too")
+    parser.add_argument("--peers", action="store_true", help="measure other frameworks too")
     with_peers = parser.parse_args().peers
 
     for backend in ("asyncio", "trio"):
-        found = anyio.run(actors.rows, backend, backend=backend) + anyio.run(rollouts.rows, backend=backend)
+        here = anyio.run(actors.rows, backend, backend=backend) + anyio.run(rollouts.rows, backend=backend)
+        there = anyio.run(processes.rows, backend, backend=backend)
         if with_peers and backend == "asyncio":
-            _add_peers({row.what: row for row in found})
-        _print(f"{backend}, one process", found)
-        _print(f"{backend}, two processes", anyio.run(links.rows, backend, backend=backend))
+            _add_peers({row.what: row for row in here + there})
+        _print(f"{backend}, one process", here)
+        _print(f"{backend}, a process for each actor", there)
     _print("start", imports.rows())
 
 
@@ -36,6 +37,27 @@ def _add_peers(by_what: dict[str, Row]) -> None:
     by_what["tell"].beside["xoscar"] = xoscar["tells"]
     lightning = peers.measure("peer_agentlightning.py")
     by_what["rollouts through a mailbox"].beside["Agent-Lightning 0.3.0"] = lightning["rollouts"]
+    xoscar = peers.measure("peer_xoscar_processes.py")
+    tractor = peers.measure("peer_tractor.py", peers.TRACTOR)
+    for what in processes.COUNTS:
+        by_what[what].beside["xoscar"] = xoscar[what]
+    by_what["ask a process, one at a time"].beside["tractor 0.1.0a5"] = tractor["asks"]
+    _add_lives(by_what, {"xoscar": xoscar, "tractor 0.1.0a5": tractor})
+    threads = {"pykka (threads)": peers.measure("peer_pykka.py")}
+    for peer, figures in {**threads, "xoscar": xoscar, "thespian (simple)": peers.measure("peer_thespian.py")}.items():
+        for what, ours in IN_PROCESS.items():
+            by_what[ours].beside[peer] = figures[what]
+
+
+IN_PROCESS = {"spawn": "spawn 10,000 actors", "stop": "stop 10,000 actors", "memory": "memory of an actor"}
+"""What a peer with actors in its process has a figure of, and our row of it. tractor has none: see its processes."""
+
+
+def _add_lives(by_what: dict[str, Row], figures_by_peer: dict[str, dict[str, float]]) -> None:
+    for count, noun in ((1, "process"), (4, "processes")):
+        for do in ("spawn", "stop"):
+            for peer, figures in figures_by_peer.items():
+                by_what[f"{do} {count} {noun}"].beside[peer] = figures[f"{do} {count}"]
 
 
 def _print(title: str, found: list[Row]) -> None:
@@ -50,4 +72,5 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-main()
+if __name__ == "__main__":
+    main()

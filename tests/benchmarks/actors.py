@@ -15,7 +15,7 @@ import anyio.from_thread
 import lightactors as la
 from lightactors.actors import loops
 from lightactors.actors.threads import LoopThread
-from tests.benchmarks.measure import Row, per_second
+from tests.benchmarks.measure import ROUNDS, Row, per_second
 
 
 @la.actor
@@ -185,13 +185,19 @@ async def _spawning(count: int = 10_000) -> list[Row]:
         kept = [await la.spawn(Counter) for _ in range(count)]
         memory = (tracemalloc.get_traced_memory()[0] - before) / len(kept)
     tracemalloc.stop()
+    lives = [await _life(count) for _ in range(ROUNDS)]
+    return [
+        Row("spawn 10,000 actors", "s", min(spawned for spawned, _ in lives), more_is_better=False),
+        Row("stop 10,000 actors", "s", min(stopped for _, stopped in lives), more_is_better=False),
+        Row("memory of an actor", "bytes", memory, more_is_better=False),
+    ]
+
+
+async def _life(count: int) -> tuple[float, float]:
+    """Return the seconds until so many actors have started, and until they have ended."""
     start = time.perf_counter()
     async with la.open_system():
         kept = [await la.spawn(Counter) for _ in range(count)]
         spawned = time.perf_counter()
-    stopped = time.perf_counter()
-    return [
-        Row("spawn 10,000 actors", "s", spawned - start, more_is_better=False),
-        Row("stop 10,000 actors", "s", stopped - spawned, more_is_better=False),
-        Row("memory of an actor", "bytes", memory, more_is_better=False),
-    ]
+    assert len(kept) == count
+    return spawned - start, time.perf_counter() - spawned

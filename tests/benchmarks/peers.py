@@ -7,17 +7,35 @@ import os
 import subprocess
 import sys
 import venv
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ENVIRONMENT = HERE.parents[1] / ".tox" / "peers"
-PACKAGES = ("agentlightning==0.3.0", "xoscar")
+ENVIRONMENTS = HERE.parents[1] / ".tox"
 
 
-def measure(script: str) -> dict[str, float]:
-    """Run a peer's script in the peers' environment and return the figures that it prints."""
+@dataclass(frozen=True)
+class Environment:
+    """What is installed for a peer."""
+
+    name: str
+    packages: tuple[str, ...]
+    alone: tuple[str, ...] = ()  # installed without what they depend on
+
+
+PEERS = Environment("peers", ("agentlightning==0.3.0", "xoscar", "pykka", "thespian"))
+TRACTOR = Environment(
+    "tractor",
+    ("trio<0.23", "tricycle", "colorlog", "wrapt", "msgspec", "async_generator", "trio_typing", "pdbpp"),
+    # The newest that a package index has; what its debugger depends on is on none.
+    alone=("tractor==0.1.0a5",),
+)
+
+
+def measure(script: str, environment: Environment = PEERS) -> dict[str, float]:
+    """Run a peer's script in its environment and return the figures that it prints."""
     done = subprocess.run(
-        [_python(), HERE / script],
+        [_python(environment), HERE / script],
         capture_output=True,
         text=True,
         check=True,
@@ -28,10 +46,17 @@ def measure(script: str) -> dict[str, float]:
     return figures
 
 
-def _python() -> Path:
-    python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        print(f"making {ENVIRONMENT} for {', '.join(PACKAGES)} (about a gigabyte) ...", file=sys.stderr)
-        venv.create(ENVIRONMENT, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+def _python(environment: Environment) -> Path:
+    home = ENVIRONMENTS / environment.name
+    python = home / "bin" / "python"
+    installed = home / "installed.txt"
+    wanted = repr(environment)
+    if not installed.exists() or installed.read_text() != wanted:
+        print(f"making {home} for {', '.join(environment.packages)} ...", file=sys.stderr)
+        venv.create(home, with_pip=True)
+        install: list[str | Path] = [python, "-m", "pip", "install", "--quiet"]
+        subprocess.run([*install, *environment.packages], check=True)
+        if environment.alone:
+            subprocess.run([*install, "--no-deps", *environment.alone], check=True)
+        installed.write_text(wanted)
     return python
