@@ -70,15 +70,16 @@ async def _begin_in_thread(owner: Owner, name: str, spec: ChildSpec) -> Starting
             cell.begin(started)
 
     loop.post(make)
-    return await _uninterrupted(made), started
+    return await uninterrupted(made), started
 
 
 PLACES["task"] = _begin_here
 PLACES["thread"] = _begin_in_thread
 
 
-async def _uninterrupted(made: Ask) -> Any:
-    # A few milliseconds, unless __init__ itself takes long; given up in between, the cell would be nobody's.
+async def uninterrupted(made: Ask) -> Any:
+    """Wait until another loop has made a cell; given up in between, the cell would be nobody's."""
+    # A few milliseconds, unless __init__ itself takes long.
     with anyio.CancelScope(shield=True):
         return await made.reply()
     return None

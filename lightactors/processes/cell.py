@@ -49,6 +49,7 @@ class ProcessCell(StandIn):
     __slots__ = (
         "_exit",
         "_gone",
+        "_is_pushed",
         "_line",
         "_output",
         "_over",
@@ -79,6 +80,7 @@ class ProcessCell(StandIn):
         self._gone = Flag()  # raised when the process, and all that descended from it, has ended
         self._started: Flag = Flag()  # raised when it is ready, or has failed
         self._verdict: tuple[Reason, Exception | None] | None = None  # how the actor ended, in its own words
+        self._is_pushed = False  # a signal of ours may be what ended it
         self._said_goodbye = False
         self._line: Link | None = None  # the link, from before the actor at its other end is ready
         self._over = False  # nothing can be sent any more: the actor, its process or the link has ended
@@ -195,10 +197,12 @@ class ProcessCell(StandIn):
         self._signal(Signals.SIGTERM)
 
     def kill(self) -> None:
+        self._is_pushed = True
         if self._process is not None:
             self._process.kill()
 
     def _signal(self, number: Signals) -> None:
+        self._is_pushed = True
         if self._process is not None and self._process.pid is not None:
             self._process.signal(number)
 
@@ -253,7 +257,8 @@ class ProcessCell(StandIn):
     def _conclude(self) -> None:
         """Draw the conclusion from how the process ended."""
         died = self._how_it_died()
-        if died is not None and not self._asked:
+        # Its own death, of a signal of somebody else's or an error in `on_stop`, counts also while it is to stop.
+        if died is not None and not (self._is_pushed and self._was_told_to_end()):
             self.last_error = died
             self.fail(died)
             self._tell_the_story()
@@ -318,20 +323,25 @@ def _usage(pid: int) -> tuple[float, int]:
 
 
 class _Voice(Listener):
-    """What the link of a process tells its cell."""
+    """What the link of a process tells its cell: this incarnation, and no later one, which has a link of its own."""
 
     def __init__(self, cell: ProcessCell) -> None:
         self._cell = cell
+        self._incarnation = cell.incarnation
 
     def ready(self, link: Link) -> None:
-        self._cell.ready()
+        self._tell(self._cell.ready)
 
     def failed(self, link: Link, error: Raw) -> None:
-        self._cell.start_failed(error)
+        self._tell(self._cell.start_failed, error)
 
     def goodbye(self, link: Link) -> None:
-        self._cell.said_goodbye()
+        self._tell(self._cell.said_goodbye)
 
     def lost(self, link: Link, error: LinkLost) -> None:
         self._cell.node.forget(link)
-        self._cell.link_lost(error)
+        self._tell(self._cell.link_lost, error)
+
+    def _tell(self, function: Callable[..., object], *args: Any) -> None:
+        if self._cell.incarnation == self._incarnation:
+            function(*args)

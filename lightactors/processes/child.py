@@ -115,8 +115,8 @@ class _Life(Listener):
     async def begin(self) -> None:
         """Become what is handed over, and tell the parent how that went."""
         await self._handed_over.wait()
-        if self._lost.is_set():
-            return
+        if self._over.is_set():
+            return  # the parent thought better of it, or is gone
         try:
             with anyio.CancelScope() as self._starting:
                 await self._start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.owner import Owner
-from lightactors.actors.starting import Starting
+from lightactors.actors.starting import Starting, uninterrupted
 from lightactors.contract import Behaviour, contract_of
 from lightactors.processes.cell import ProcessCell
 from lightactors.remote.node import node_of
@@ -28,4 +28,4 @@ async def begin_in_process(owner: Owner, name: str, spec: ChildSpec) -> Starting
             cell.begin(started)
 
     owner.system.order(make)
-    return await made.reply(), started
+    return await uninterrupted(made), started

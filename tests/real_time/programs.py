@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 import uuid
@@ -23,7 +25,7 @@ HEADER = """
 import contextlib, logging, os, random, signal, sys, threading, time
 import anyio
 import lightactors as la
-from tests.real_time.programs import census
+from tests.real_time.programs import census, take_terminal
 from tests.real_time.zoo import Animal, Cleaner, Worker, grandchild
 
 logging.basicConfig(format="%(message)s")
@@ -104,6 +106,11 @@ class Program:
             self.process.kill()
         for pid in left_of(self.tag):
             os.kill(pid, signal.SIGKILL)
+
+
+def take_terminal() -> None:
+    """Be who hears the keys of the terminal at standard input."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def environment(tag: str) -> dict[str, str]:

@@ -6,13 +6,17 @@ import os
 import random
 import signal
 import sys
+import termios
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import jupyter_client.manager
 import psutil
 import pytest
@@ -179,6 +183,15 @@ async def test_killed_supervisor_in_the_middle_leaves_nothing_100_times() -> Non
     report("killed supervisor", await kill_the_middle(100))
 
 
+def descendants_of_guardian() -> set[int]:
+    """Return what lives, or lies dead, below our guardian, but for its forkserver."""
+    ours = guardian()
+    below = ours.children(recursive=True) if ours is not None else []
+    return {
+        child.pid for child in below if "forkserver.py" not in " ".join(child.cmdline()) or child.ppid() != ours.pid
+    }
+
+
 def guardian() -> psutil.Process | None:
     """Return our guardian."""
     for child in psutil.Process().children():
@@ -333,3 +346,243 @@ def test_process_below_the_default_root_cleans_up_after_ctrl_c(start: Start, bac
     assert status in BY_CTRL_C
     assert output.splitlines() == ["[c] cleaned up", "census:"]
     assert errors.splitlines()[1:] == ["lightactors: stopped by Ctrl-C"]
+
+
+DRAINING = """
+async def main():
+    async with la.open_system(grace=30):
+        busy = await la.options(name="busy", place="process").spawn(Cleaner, 0, 0)
+        await busy.block.tell(60)
+        held = await la.options(name="held", place="process").spawn(Worker)
+        await held.start_grandchild()
+        await held.wait.tell()
+        print("ready", flush=True)
+        await anyio.sleep_forever()
+"""
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_second_ctrl_c_interrupts_processes_at_once(start: Start, backend: str) -> None:
+    program = start(DRAINING, backend)
+    program.wait_for("ready")
+    program.send(signal.SIGINT, apart=0.3)
+    began = time.monotonic()
+    program.send(signal.SIGINT, apart=0)
+    status, output, errors = program.outcome()
+
+    assert status in BY_CTRL_C
+    assert time.monotonic() - began < 1
+    assert output.splitlines() == ["[held] stopped at 0", "census:"]
+    assert not [complaint for complaint in COMPLAINTS if complaint in errors], errors
+    time_until_nothing_is_left_of(program.tag)
+
+
+STUBBORN = """
+async def main():
+    async with la.open_system(grace=30):
+        animal = await la.options(place="process").spawn(Animal)
+        await animal.become.tell("is a chain that forks again and again")
+        print("ready", flush=True)
+        await anyio.sleep_forever()
+"""
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_third_ctrl_c_kills_program_and_processes(start: Start, backend: str) -> None:
+    program = start(STUBBORN, backend)
+    program.wait_for("ready")
+    program.send(*[signal.SIGINT] * 3)
+    status, _, errors = program.outcome()
+
+    assert status == 128 + signal.SIGINT
+    assert errors.splitlines()[-1] == "lightactors: killed by the third Ctrl-C"
+    time_until_nothing_is_left_of(program.tag)
+
+
+@pytest.mark.parametrize(
+    ("presses", "body"), [(1, DRAINING.replace("grace=30", "grace=0.3")), (2, DRAINING), (3, STUBBORN)], ids="123"
+)
+def test_terminal_is_sane_after_ctrl_c(start: Start, presses: int, body: str) -> None:
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    program = start(body.replace("main():", "main():\n    take_terminal()"), "asyncio", terminal=theirs)
+    program.wait_for("ready")
+    for _ in range(presses):
+        os.write(ours, b"\x03")  # as the key does: to all of the terminal's foreground group
+        time.sleep(0.2)
+    with program.process:
+        status = program.process.wait(5)
+    after = termios.tcgetattr(theirs)
+    os.close(theirs)
+    shown = os.read(ours, 100000).decode()
+    os.close(ours)
+
+    assert status in BY_CTRL_C
+    assert after == before
+    assert shown.endswith("\r\n")
+    assert not [complaint for complaint in COMPLAINTS if complaint in shown], shown
+    time_until_nothing_is_left_of(program.tag)
+
+
+# Cancelled
+
+
+@asynccontextmanager
+async def nothing_stays() -> AsyncGenerator[None]:
+    """See that a block leaves no process, task or descriptor; the guardian and the line to it are there already."""
+
+    def there() -> tuple[list[str], int, set[int], int]:
+        tasks = len(anyio.get_running_tasks())
+        return programs.descriptors(), tasks, descendants_of_guardian(), threading.active_count()
+
+    before = there()
+    yield
+    try:
+        await until(lambda: there() == before, 1)
+    except TimeoutError:
+        assert there() == before, anyio.get_running_tasks()
+
+
+async def warm_up(system: la.System) -> None:
+    """Have a guardian and a forkserver with their files open."""
+    await la.stop(await system.options(place="process").spawn(Worker))
+
+
+async def cancel_spawns(times: int, seed: int) -> None:
+    chance = random.Random(seed)
+    async with la.open_system(grace=3) as system:
+        await warm_up(system)
+        for number in range(times):
+            seconds = chance.choice([0.003, 0.02, 0.1]) * chance.random()
+            starting = chance.choice([0, 60])
+            async with nothing_stays():
+                began = time.monotonic()
+                with anyio.move_on_after(seconds) as scope:
+                    await system.options(place="process").spawn(Cleaner, starting, 0)
+                    await anyio.sleep(0.001)
+                if not scope.cancelled_caught:
+                    await la.stop(*system_children(system))
+                took = time.monotonic() - began
+                assert took < seconds + 1, (number, seconds, starting, took)
+            assert system.tree().children == []
+
+
+def system_children(system: la.System) -> list[Any]:
+    return [cell.ref for cell in system.children.values()]
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_cancelled_spawn_leaves_nothing(seed: int) -> None:
+    await cancel_spawns(10, seed)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
+async def test_cancelled_spawn_leaves_nothing_300_times() -> None:
+    await cancel_spawns(300, 42)
+
+
+@la.actor
+class Canceller:
+    """Spawns a process from a thread, and thinks better of it."""
+
+    @la.handler
+    async def spawn_and_give_up(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await la.options(place="process").spawn(Cleaner, 60, 0)
+
+
+async def test_cancelled_spawn_from_a_thread_leaves_nothing() -> None:
+    async with la.open_system(grace=3) as system:
+        await warm_up(system)
+        canceller = await system.options(place="thread").spawn(Canceller)
+        await canceller.spawn_and_give_up(0)
+        async with nothing_stays():
+            for number in range(20):
+                await canceller.spawn_and_give_up(0.002 * number)
+        assert la.statistics(canceller).children == 0
+
+
+async def test_cancelled_scope_stops_the_tree_that_was_spawned_in_it() -> None:
+    async with la.open_system() as system:
+        await warm_up(system)
+        async with nothing_stays():
+            pids: list[int] = []
+            with anyio.CancelScope() as scope:
+                async with la.supervise() as supervisor:
+                    middle = await supervisor.options(place="process").spawn(Worker)
+                    below = await middle.spawn_worker()
+                    pids += [await below.pid(), await middle.start_grandchild(), await below.start_grandchild()]
+                    scope.cancel()
+                    await anyio.lowlevel.checkpoint()
+            assert scope.cancelled_caught
+            assert not any(map(is_alive, pids))
+
+
+async def test_every_cause_is_kept_when_processes_die_at_once() -> None:
+    with pytest.raises(ExceptionGroup) as failure:
+        await die_at_once()
+
+    pids = {str(error).split()[1] for error in failure.value.exceptions}
+    assert all(isinstance(error, ProcessDied) for error in failure.value.exceptions)
+    assert len(pids) == 4
+
+
+async def die_at_once() -> None:
+    async with la.open_system() as system:
+        workers = [await system.options(place="process").spawn(Worker) for _ in range(4)]
+        pids = [await worker.pid() for worker in workers]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        await anyio.sleep(5)
+
+
+# Over and over
+
+
+@pytest.mark.parametrize("times", [20, pytest.param(200, marks=[pytest.mark.stress, pytest.mark.timeout(300)])])
+async def test_spawning_and_stopping_leaves_no_descriptor_task_or_thread(times: int) -> None:
+    async with la.open_system() as system:
+        await warm_up(system)
+        async with nothing_stays():
+            for _ in range(times):
+                worker = await system.options(place="process").spawn(Worker)
+                assert await worker.add(1) == 1
+                await la.stop(worker)
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_forked_copy_of_a_program_has_processes_of_its_own(start: Start, backend: str) -> None:
+    program = start(
+        """
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # that a fork has only one of the threads is the point
+
+        async def own():
+            async with la.open_system():
+                worker = await la.options(place="process").spawn(Worker)
+                print("pid", await worker.pid(), flush=True)
+
+        async def main():
+            async with la.open_system(blocked_after=60):
+                worker = await la.options(place="process").spawn(Worker)
+                await worker.add(1)
+                child = os.fork()
+                if not child:
+                    thread = threading.Thread(target=anyio.run, args=(own,))
+                    thread.start()
+                    thread.join()
+                    os._exit(7)
+                print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+                print("still", await worker.add(1), flush=True)
+        """,
+        backend,
+        strict=False,
+    )
+    program.wait_for("pid")
+    assert program.wait_for("child") == ["7"]
+    assert program.wait_for("still") == ["2"]
+    status, output, errors = program.outcome()
+
+    assert (status, output, errors) == (0, "[worker-1] stopped at 2\ncensus:\n", "")
+    time_until_nothing_is_left_of(program.tag)
