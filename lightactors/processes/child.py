@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 def main(link: socket.socket, control: socket.socket) -> None:
     """Be the process of one actor, from its birth to its end; the forkserver calls this in a new child."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a life, there is nothing to be ended in order
     host.inherit(control)
     backend = read_preamble(link)
     if backend:
