@@ -129,6 +129,14 @@ def left_of(tag: str) -> dict[int, str]:
     return left
 
 
+def wait_for_processes(tag: str, number: int) -> None:
+    """Wait until so many are there: the variables of one that has just been started may not be seen yet."""
+    began = time.monotonic()
+    while len(left := left_of(tag)) < number:
+        assert time.monotonic() - began < 5, left
+        time.sleep(0.002)
+
+
 def time_until_nothing_is_left_of(tag: str, seconds: float = 1.0) -> float:
     """Return how long it took; fail with what is left after `seconds`."""
     began = time.monotonic()

@@ -23,6 +23,7 @@ import pytest
 
 import lightactors as la
 from lightactors.errors import ProcessDied
+from lightactors.processes import host
 from tests.real_time import programs
 from tests.real_time.programs import BY_CTRL_C, COMPLAINTS, Program, time_until_nothing_is_left_of
 from tests.real_time.zoo import Worker
@@ -66,7 +67,7 @@ async def main():
 def kill_program(start: Start, backend: str) -> float:
     program = start(FAMILY, backend, strict=False)
     program.wait_for("ready")
-    assert len(programs.left_of(program.tag)) >= 9  # the program, guardian, forkserver, three children and theirs
+    programs.wait_for_processes(program.tag, 9)  # the program, guardian, forkserver, three children and theirs
     program.process.kill()
     took = time_until_nothing_is_left_of(program.tag)
     program.end()
@@ -124,7 +125,7 @@ def kill_kernel() -> float:
         client.wait_for_ready(timeout=30)
         reply = client.execute_interactive(IN_A_CELL, timeout=30, output_hook=lambda _: None)
         assert reply["content"]["status"] == "ok", reply["content"]
-        assert len(programs.left_of(tag)) >= 7
+        programs.wait_for_processes(tag, 7)
         os.kill(manager.provisioner.process.pid, signal.SIGKILL)
         return time_until_nothing_is_left_of(tag)
     finally:
@@ -161,7 +162,7 @@ async def kill_the_middle(times: int) -> list[float]:
     took = []
     async with la.open_system(), la.supervise(max_restarts=times) as supervisor:
         middle = await supervisor.options(place="process").spawn(Worker)
-        for _ in range(times):
+        for number in range(times):
             below = await middle.spawn_worker()
             lowest = await below.spawn_worker()
             killed = await middle.pid()
@@ -169,6 +170,7 @@ async def kill_the_middle(times: int) -> list[float]:
             pids += [await worker.start_grandchild() for worker in (middle, below, lowest)]
             os.kill(killed, signal.SIGKILL)
             took.append(await until(lambda pids=pids: not any(map(is_alive, pids)), 1))  # type: ignore[misc]
+            await until(lambda number=number: la.statistics(middle).restarts > number)  # type: ignore[misc]
             assert await middle.pid() != killed
     return took
 
@@ -185,8 +187,9 @@ async def test_killed_supervisor_in_the_middle_leaves_nothing_100_times() -> Non
 
 def descendants_of_guardian() -> set[int]:
     """Return what lives, or lies dead, below our guardian, but for its forkserver."""
-    ours = guardian()
-    below = ours.children(recursive=True) if ours is not None else []
+    if (ours := guardian()) is None:
+        return set()
+    below = ours.children(recursive=True)
     return {
         child.pid for child in below if "forkserver.py" not in " ".join(child.cmdline()) or child.ppid() != ours.pid
     }
@@ -218,6 +221,7 @@ async def kill_the_guardian(times: int) -> list[float]:
                 terminated = await la.watch(once)
                 assert isinstance(terminated.error, ProcessDied)
                 assert "guardian" in str(terminated.error)
+                await until(lambda kept=kept: la.statistics(kept).restarts == 1)  # type: ignore[misc]
                 assert await kept.pid() not in pids
                 new = guardian()
                 assert new is not None
@@ -236,6 +240,26 @@ async def test_killed_guardian_takes_its_children_along_and_another_one_takes_ov
 @pytest.mark.timeout(300)
 async def test_killed_guardian_takes_its_children_along_100_times() -> None:
     report("killed guardian", await kill_the_guardian(100))
+
+
+def test_process_of_a_killed_guardian_may_still_be_killed() -> None:
+    process = host.launch("p", la.Limits())
+    launched, exited = threading.Event(), threading.Event()
+    process.when_launched(lambda _: launched.set())
+    process.when_exited(lambda _: exited.set())
+    try:
+        assert launched.wait(5)
+        killed = guardian()
+        assert killed is not None
+        killed.kill()
+        assert exited.wait(5)
+
+        process.kill()
+        process.signal(signal.SIGTERM)
+    finally:
+        process.link.close()
+        os.close(process.stdout)
+        os.close(process.stderr)
 
 
 # Ctrl-C
@@ -282,7 +306,7 @@ async def main():
 
 def interrupt_at_any_moment(start: Start, seed: int) -> float:
     chance = random.Random(seed)
-    in_systems = chance.random() < 0.8
+    in_systems = chance.random() < 0.9
     number = chance.choice([signal.SIGINT] * 8 + [signal.SIGTERM, signal.SIGHUP])
     body = LIFE + (IN_SYSTEMS.format(rung=RUNG) if in_systems else IN_DEFAULT_ROOT)
     program = start(body, LOOPS[seed % len(LOOPS)])
@@ -514,7 +538,7 @@ async def test_cancelled_scope_stops_the_tree_that_was_spawned_in_it() -> None:
                     below = await middle.spawn_worker()
                     pids += [await below.pid(), await middle.start_grandchild(), await below.start_grandchild()]
                     scope.cancel()
-                    await anyio.lowlevel.checkpoint()
+                    await anyio.sleep_forever()
             assert scope.cancelled_caught
             assert not any(map(is_alive, pids))
 
