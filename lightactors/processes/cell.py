@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -101,7 +102,8 @@ class ProcessCell(StandIn):
         process.when_exited(partial(self._order, self._has_exited))
         pid = await self._pid_of(process)
         logger.debug("actor %s lives in process %s", self.path, pid)
-        process.link.send(preamble(self.loop.backend))
+        with contextlib.suppress(BrokenPipeError):  # it has died already; how, the guardian will say
+            process.link.send(preamble(self.loop.backend))
         link = self._line = await self.node.open(process.link, _Voice(self), label=self.path)
         link.hand_over(self._payload)
         await self._started.wait()

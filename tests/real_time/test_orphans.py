@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 import lightactors as la
-from lightactors.errors import ProcessDied
+from lightactors.errors import ProcessDied, SpawnError
 from lightactors.processes import host
 from tests.real_time import programs
 from tests.real_time.programs import BY_CTRL_C, COMPLAINTS, Program, time_until_nothing_is_left_of
@@ -610,3 +610,23 @@ def test_forked_copy_of_a_program_has_processes_of_its_own(start: Start, backend
 
     assert (status, output, errors) == (0, "[worker-1] stopped at 2\ncensus:\n", "")
     time_until_nothing_is_left_of(program.tag)
+
+
+async def test_process_that_dies_before_its_handshake_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = host.launch
+
+    def launch_and_kill(label: str, limits: la.Limits) -> host.Process:
+        process = launch(label, limits)
+        process.when_launched(kill)
+        return process
+
+    def kill(pid: object) -> None:
+        os.kill(int(str(pid)), signal.SIGKILL)
+        time.sleep(0.1)  # on the guardian's thread: the news of the launch comes when its end of the link is closed
+
+    async with la.open_system() as system:
+        await warm_up(system)
+        monkeypatch.setattr(host, "launch", launch_and_kill)
+        async with nothing_stays():
+            with pytest.raises(SpawnError, match="died before it was ready: process .* was killed by SIGKILL"):
+                await system.options(place="process").spawn(Worker)
