@@ -165,6 +165,6 @@ def census() -> list[str]:
     children = psutil.Process().children()
     zombies = [f"zombie-{child.pid}" for child in children if child.status() == psutil.STATUS_ZOMBIE]
     mine = descriptors()
-    if children:
+    if children and "socket" in mine:
         mine.remove("socket")  # the line to the guardian
     return [*zombies, *mine, *(["children"] if len(children) > 1 else [])]
