@@ -35,6 +35,7 @@ logging.basicConfig(format="%(message)s")
 FOOTER = """
 
 if __name__ == "__main__":
+    __import__("anyio._backends._{backend}")  # a Ctrl-C in the midst of imports is Python's, and looks like anything
     print("go", flush=True)
     try:
         anyio.run(main, backend="{backend}")
