@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import random
 import signal
 import sys
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import jupyter_client.manager
 import psutil
 import pytest
@@ -26,7 +26,7 @@ from lightactors.errors import ProcessDied, SpawnError
 from lightactors.processes import host
 from tests.real_time import programs
 from tests.real_time.programs import BY_CTRL_C, COMPLAINTS, Program, time_until_nothing_is_left_of
-from tests.real_time.zoo import Worker
+from tests.real_time.zoo import Cleaner, Worker
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
