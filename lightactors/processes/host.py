@@ -162,12 +162,10 @@ class Host:
         """Send to the guardian. Raises BrokenPipeError if that is gone, and with it all that it owned."""
         if self._pid != os.getpid():
             raise ConfigurationError(f"the process belongs to pid {self._pid}; this is a fork of it, launch its own")
-        try:
+        with self._lock:  # or the listening thread could close it meanwhile, and another file get its number
+            if not self.is_open:
+                raise BrokenPipeError(errno.EPIPE, "the guardian is gone")
             socket.send_fds(self._control, [json.dumps(message).encode()], descriptors or [])
-        except OSError as error:
-            if self.is_open:
-                raise
-            raise BrokenPipeError(f"the guardian is gone ({error})") from None  # the socket may be closed by now
 
     def close(self) -> None:
         """Have everything killed and swept, and wait until it is."""

@@ -628,5 +628,5 @@ async def test_process_that_dies_before_its_handshake_is_an_error_in_words(monke
         await warm_up(system)
         monkeypatch.setattr(host, "launch", launch_and_kill)
         async with nothing_stays():
-            with pytest.raises(SpawnError, match="died before it was ready: process .* was killed by SIGKILL"):
+            with pytest.raises(SpawnError, match=r"died before it was ready: process .* was killed by SIGKILL"):
                 await system.options(place="process").spawn(Worker)
