@@ -12,6 +12,7 @@ arrives read-only, because it lies in the bytes that came.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import types
 import typing
@@ -164,12 +165,25 @@ class MethodCodec:
                 raise WrongCall(
                     f"{self.method} came with {len(raw)} arguments; is the other end's class another version?"
                 )
-            return self._decoder_of(len(raw)).decode(body), _NO_KEYWORDS
+            return self._decode_counted(raw, body), _NO_KEYWORDS
         except MALFORMED as error:
             raise WrongCall(f"{self.method}: {error}") from None
 
+    def _decode_counted(self, raw: list[msgspec.Raw], body: Any) -> tuple[Any, ...]:
+        try:
+            arguments: tuple[Any, ...] = self._decoder_of(len(raw)).decode(body)
+        except MALFORMED:
+            return tuple(map(self._decode_argument, self._positional, raw))  # one of them complains, by its name
+        return arguments
+
+    def _decode_argument(self, name: str, value: msgspec.Raw) -> Any:
+        try:
+            return self._decoder_of_parameter(name).decode(value)
+        except MALFORMED as error:
+            raise WrongCall(f"{self.method}: argument {name!r}: {_readable(error)}") from None
+
     def _by_name(self, raw: dict[str, msgspec.Raw]) -> Arguments:
-        arguments = {name: self._decoder_of_parameter(name).decode(value) for name, value in raw.items()}
+        arguments = {name: self._decode_argument(name, value) for name, value in raw.items()}
         bound = inspect.BoundArguments(self.method.signature, arguments)
         args, kwargs = bound.args, bound.kwargs
         self.method.check(args, kwargs)
@@ -347,6 +361,11 @@ def _hints(method: Method) -> dict[str, Any]:
 
 
 _BRINGS_FIRST = {AsyncIterator, AsyncGenerator, AsyncIterable, Awaitable}
+
+
+def _readable(error: Exception) -> str:
+    """Return what a decoder complains of, without its own way to say where."""
+    return re.sub(r" - at `\$`$", "", str(error))
 
 
 def _reply_hint(hint: Any) -> Any:

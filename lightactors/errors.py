@@ -38,6 +38,7 @@ A handler's own error arrives at the asker as itself. Deadlines raise Python's `
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -204,14 +205,16 @@ def check_seconds(name: str, value: object) -> float:
 def check_whole(name: str, value: Any, least: int = 1) -> int:
     """Return a whole number as it is; raise `ConfigurationError` for anything else, and for less than `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name}={value!r}; give a whole number of at least {least}")
+        raise ConfigurationError(f"{name}={reprlib.repr(value)}; give a whole number of at least {least}")
     return value
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raise `ConfigurationError` for a value that is none of the choices."""
     if value not in choices:
-        raise ConfigurationError(f"{name}={value!r} is unknown; choose from {', '.join(map(repr, choices))}")
+        raise ConfigurationError(
+            f"{name}={reprlib.repr(value)} is unknown; choose from {', '.join(map(repr, choices))}"
+        )
 
 
 def raise_together(text: str, errors: Iterable[BaseException]) -> None:

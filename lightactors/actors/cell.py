@@ -25,7 +25,7 @@ from lightactors.actors.terminated import Reason, Terminated
 from lightactors.actors.tree import ProcessFigures, Statistics, Tree
 from lightactors.actors.why import Death, death_of
 from lightactors.contract import Contract, Kind, Method, is_awaited
-from lightactors.errors import ActorNotRunning, ActorStopped, LightActorsError, SpawnError
+from lightactors.errors import ActorNotRunning, ActorStopped, LightActorsError, RestartsExhausted, SpawnError
 from lightactors.supervision.ladder import Ladder, Rung
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Cell(Owner):
         "owner",
         "ref",
         "remake",
+        "rung",
         "state",
         "system",
         "thread",
@@ -107,6 +108,7 @@ class Cell(Owner):
         self._terminated: Terminated | None = None  # how it ended, once that was announced
         self._watchers: list[Callable[[Terminated], object]] | None = []
         self._resting: list[Callable[[], object]] | None = None  # who is told that this incarnation has ended
+        self.rung: Rung | None = None  # what it took to end it, if somebody else did
         self._asked = False  # somebody else wants it to end
         self._be_new()
 
@@ -428,7 +430,8 @@ class Cell(Owner):
 
     def child_failed(self, child: Cell, error: BaseException) -> None:
         if self.watched is None or child not in self.watched:
-            error.add_note(f"{child.path} failed, and with it its owner {self.path}; watch it to go on without it")
+            if not isinstance(error, RestartsExhausted):
+                error.add_note(f"{child.path} failed, and with it its owner {self.path}; watch it to go on without it")
             self.last_error = error
             self.fail(error)
 
@@ -471,14 +474,16 @@ class Cell(Owner):
             self.state = State.DRAINING
             # Locked before it is looked at: a message from another thread may be queued, its wake-up still on the way.
             self.mailbox.lock_up()
-            self._tell_that_it_drains()
+            self.tell_that_it_drains()
             self._end_here_if_there_is_nothing_to_do()
             self.mailbox.nudge()
 
-    def _tell_that_it_drains(self) -> None:
-        if self._on_drain is not None:
+    def tell_that_it_drains(self) -> None:
+        """Call `on_drain`, once: as soon as it is known that the actor is to stop."""
+        on_drain, self._on_drain = self._on_drain, None
+        if on_drain is not None:
             try:
-                self._on_drain()
+                on_drain()
             except BaseException as raised:
                 error = self.loop.failure(raised)
                 error.add_note(f"raised by on_drain of actor {self.path}")

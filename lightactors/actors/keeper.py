@@ -172,7 +172,8 @@ class Keeper:
     def _give_up(self, cell: Cell) -> None:
         policy = self.policy
         error = RestartsExhausted(
-            f"actor {cell.path} ended once too often: max_restarts={policy.max_restarts} within {policy.period} s; "
+            f"actor {cell.path} ended once too often: "
+            f"max_restarts={policy.max_restarts} in period={policy.period} s were used up; "
             + ("it ended without an error" if cell.error is None else f"its last error: {cell.error!r}"),
             self._failures,
         )

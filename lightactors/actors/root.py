@@ -47,7 +47,7 @@ class DefaultRoot(System):
                 _roots.pop(self.loop, None)
                 await self.stop()
                 if letters := self.statistics().dead_letters:
-                    logger.warning("the event loop ended before %s told messages were handled", letters)
+                    logger.warning("when the event loop ended, %s told messages had reached nobody", letters)
 
 
 def default_root() -> System:

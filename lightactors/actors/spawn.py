@@ -12,8 +12,9 @@ from lightactors.actors.pool import Pool, start_pool
 from lightactors.actors.ref import Ref, cell_within
 from lightactors.actors.starting import Adopted, start
 from lightactors.contract import Behaviour, contract_of
-from lightactors.errors import ConfigurationError, SpawnError
+from lightactors.errors import ConfigurationError, SpawnError, check_whole
 from lightactors.supervision.ladder import Ladder, ladder_of
+from lightactors.supervision.limits import Limits
 from lightactors.supervision.spec import START_TIMEOUT, ChildOptions, ChildSpec, Place, Restart
 
 C = TypeVar("C")
@@ -46,7 +47,7 @@ class Spawner(ABC):
         significant: bool = False,
         grace: float | Ladder | None = None,
         start_timeout: float = START_TIMEOUT,
-        limits: Any = None,
+        limits: Limits | None = None,
         replace: bool = False,
     ) -> Options:
         """Return a spawner with other options.
@@ -58,7 +59,8 @@ class Spawner(ABC):
           process of its own.
         - `mailbox`: how many messages may wait; senders then wait too.
         - `restart`: `"permanent"`, start it again after every end that nobody asked for; `"transient"`, after a
-          failure; `"temporary"`, never. Default: permanent under a supervisor, else temporary.
+          failure; `"temporary"`, never. Default: permanent under a supervisor, else temporary. An owner that is no
+          supervisor allows its children one restart in five seconds, all of them together.
         - `significant`: its end may end its supervisor (see `supervise`).
         - `grace`: seconds that each rung of a stop waits, or a `Ladder`; default: the system's.
         - `start_timeout`: seconds that it may take to become ready, before `spawn` gives it up with `SpawnError`.
@@ -96,6 +98,7 @@ class Spawner(ABC):
         returned, in the new size.
         """
         options = self._given()
+        check_whole("count", count)
         spec = options.child(actor, *args, **kwargs)
         return await start_pool(options.owner, count, spec, renew=options.renew)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
@@ -43,7 +44,8 @@ async def stop_all(
 ) -> list[Rung]:
     """Stop cells; return the rung that each of them needed.
 
-    They drain in the order given, each as soon as the one before it has ended, or `together`. The time of all
+    All are told at once (`on_drain`). They drain in the order given, each as soon as the one before it has ended, or
+    `together`. The time of all
     begins now: whoever has not drained by its deadline climbs on beside the others, not after them.
     `ladder` is for all of them (default: each has its own). `suspend` keeps their queues for
     the incarnation that is to follow.
@@ -85,14 +87,29 @@ def _hurry(climbs: list[_Climb], system: System) -> None:
 async def _drain(climbs: list[_Climb], together: bool) -> None:
     late: list[_Climb] = []
     for climb in climbs:
-        climb.drain()
-        if anyio.current_time() >= climb.deadline:
-            late.append(climb)
-        elif not together:
+        climb.announce()
+    for group in [climbs] if together else _in_order(climbs):
+        for climb in group:
+            climb.drain()
+        if anyio.current_time() >= group[0].deadline:
+            late += group
+        for climb in group:
             await _before(climb.deadline, climb.drained)
     last_chance = anyio.current_time() + _LAST_CHANCE
     for climb in climbs:
         await _before(last_chance if climb in late else climb.deadline, climb.drained)
+
+
+def _in_order(climbs: list[_Climb]) -> list[list[_Climb]]:
+    """Return who drains when: one after the other, but processes that stand side by side together.
+
+    Each of them takes milliseconds at best, and one that hangs must not take the time of all.
+    """
+    return [
+        climbs_here
+        for is_process, group in itertools.groupby(climbs, key=lambda climb: climb.cell.place == "process")
+        for climbs_here in ([list(group)] if is_process else [[climb] for climb in group])
+    ]
 
 
 class _Climb:
@@ -114,6 +131,11 @@ class _Climb:
     def _has_ended(self, *_: object) -> None:
         self.ended.set()
         self.drained.set()
+
+    def announce(self) -> None:
+        """Let the actor know that it is to stop, while those before it in line still drain."""
+        if not self._suspend:
+            self.cell.order(self.cell.tell_that_it_drains)
 
     def drain(self) -> None:
         self.cell.order(self.cell.suspend if self._suspend else self.cell.close)
@@ -146,6 +168,7 @@ class _Climb:
 
     def finish(self) -> None:
         cell = self.cell
+        cell.rung = cell.rung or self.rung
         if cell.thread is not None and self.rung is not Rung.ABANDON and not self._suspend:
             # Its own word that it has left may still be on the way to this loop; the name is to be free now.
             cell.owner.order(cell.leave_the_tree)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import anyio
 
 from lightactors.actors.cell import Cell
 from lightactors.actors.owner import Owner
-from lightactors.actors.ref import cell_of
+from lightactors.actors.ref import AnyRef, cell_of
 from lightactors.actors.root import options
 from lightactors.actors.spawn import Spawner
 from lightactors.actors.stopping import stop_all
@@ -21,26 +20,34 @@ from lightactors.errors import raise_together
 from lightactors.supervision.spec import AutoShutdown, Policy, Strategy
 
 
-@dataclass(frozen=True, slots=True)
-class Supervision(Spawner):
-    """An open `supervise` block: what is spawned by it is its supervisor's child."""
+class Supervision(AnyRef, Spawner):
+    """An open `supervise` block: what is spawned by it is its supervisor's child.
 
-    ref: Supervisor
-    """The supervisor itself: to watch, to stop, to ask for its children."""
+    To `lightactors` functions (`stop`, `watch`, `why`, `statistics`) it stands for the supervisor; `ref` is the
+    supervisor's own ref, to ask for its children.
+    """
+
+    __slots__ = ()
+
+    @property
+    def ref(self) -> Supervisor:
+        """The supervisor."""
+        supervisor: Supervisor = self._cell.ref
+        return supervisor
 
     def owner(self) -> Owner:
-        return cell_of(self.ref, "supervise()")
+        return self._cell
 
     def tree(self) -> Tree:
         """Return a snapshot of the supervisor and its children; printing it draws it."""
-        return self.owner().tree()
+        return self._cell.tree()
 
     async def survey(self, *, within: float = WITHIN) -> Tree:
         """Return a snapshot of the supervisor and its children, processes included. See `System.survey`."""
-        return await self.owner().survey(within=within)
+        return await self._cell.survey(within=within)
 
     def __repr__(self) -> str:
-        return f"<supervision {self.ref!r}>"
+        return f"<supervision {self._cell.ref!r}>"
 
 
 @asynccontextmanager
@@ -81,7 +88,7 @@ async def supervise(
                 block.cancel()
 
             cell.hears_failure = fail
-            yield Supervision(supervisor)
+            yield Supervision(cell)
     except BaseException as raised:
         error = raised
         raise

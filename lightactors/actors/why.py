@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lightactors.actors.mailbox import sent
 from lightactors.actors.tree import in_a_line, times
+from lightactors.supervision.ladder import Rung
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
@@ -68,6 +69,15 @@ def _chain(error: BaseException) -> str:
     return ", because of ".join(links)
 
 
+_TOOK = {
+    Rung.DRAIN: "",
+    Rung.INTERRUPT: ", and it had to be cancelled: it did not finish in time",
+    Rung.TERMINATE: ", and its process had to be terminated by SIGTERM: it did not react to being interrupted",
+    Rung.KILL: ", and its process had to be killed: it did not react to SIGTERM",
+    Rung.ABANDON: ", and it had to be left behind: it did not react to anything",
+}
+
+
 @dataclass(frozen=True)
 class Explanation:
     """What there is to say about an actor's end, or its health; printing it says it. See `why`."""
@@ -79,14 +89,17 @@ class Explanation:
     death: Death | None
     last_error: BaseException | None
     failed: int
+    rung: Rung | None  # what it took to end it, if somebody else did
 
     def __str__(self) -> str:
         lines = [f"{self.path} ({self.kind}) is {self.state}{self._restarts()}"]
+        if self.rung is not None:
+            lines.append(f"somebody stopped it{_TOOK[self.rung]}")
         if self.death is not None:
             lines += self.death.lines()
         elif self.last_error is not None:
             lines.append(f"its handlers have failed {times(self.failed)}, last with {_chain(self.last_error)}")
-        else:
+        elif self.rung in (None, Rung.DRAIN):
             lines.append("nothing in it has failed")
         return "\n".join(lines)
 
@@ -106,4 +119,5 @@ def explain(cell: Cell) -> Explanation:
         cell.death,
         cell.last_error,
         cell.failed,
+        cell.rung,
     )

@@ -21,12 +21,12 @@ from lightactors.errors import ActorStopped, LaunchFailed, LightActorsError, Pro
 from lightactors.processes import host
 from lightactors.processes.exits import Exit
 from lightactors.processes.handover import HandOver, pack, preamble
-from lightactors.processes.limits import Limits
 from lightactors.processes.output import Output
 from lightactors.remote import failures
 from lightactors.remote.link import Link, Listener
 from lightactors.remote.standin import ROOT, StandIn
 from lightactors.supervision.ladder import Rung
+from lightactors.supervision.limits import Limits
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -98,7 +98,7 @@ class ProcessCell(StandIn):
     async def _launch(self) -> None:
         """Launch the process, hand over what it is to be, and wait until it is ready."""
         process = self._process = host.launch(self.path, self.options.limits or Limits())
-        self._output = Output(self.name, self.system, process.stdout, process.stderr)
+        self._output = Output(self.path.partition("/")[2], self.system, process.stdout, process.stderr)
         process.when_exited(partial(self._order, self._has_exited))
         pid = await self._pid_of(process)
         logger.debug("actor %s lives in process %s", self.path, pid)

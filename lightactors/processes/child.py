@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from lightactors.actors import monitor
 from lightactors.actors import owner as owners
 from lightactors.actors.asides import Asides
 from lightactors.actors.behaviours import BehaviourCell
@@ -24,7 +23,7 @@ from lightactors.actors.loops import Interruption
 from lightactors.actors.ref import cell_of
 from lightactors.actors.starting import start
 from lightactors.actors.stopping import stop_all
-from lightactors.actors.system import BLOCKED_AFTER, System
+from lightactors.actors.system import System
 from lightactors.actors.terminated import Reason, Terminated
 from lightactors.processes import host
 from lightactors.processes.handover import read_preamble, unpack
@@ -54,14 +53,14 @@ async def _live(sock: socket.socket) -> int:
     owners.current.set(system)
     system.context = contextvars.copy_context()
     life = _Life(system)
-    with monitor.watching(system.loop, BLOCKED_AFTER):
-        await life.open(sock)
-        try:
-            await life.begin()
-            await life.last()
-            return await life.end()
-        finally:
-            life.close()
+    # No monitor: to keep a processor busy is what a process is for, and nobody else's loop waits for it.
+    await life.open(sock)
+    try:
+        await life.begin()
+        await life.last()
+        return await life.end()
+    finally:
+        life.close()
 
 
 class _Life(Listener):

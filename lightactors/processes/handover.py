@@ -21,7 +21,9 @@ from lightactors.errors import SpawnError
 from lightactors.supervision.ladder import Ladder
 from lightactors.supervision.spec import ChildOptions, ChildSpec
 
-_MAIN = b"__main__"
+_MAIN = "__main__"
+_MAIN_IN_CHILD = "__mp_main__"
+"""What multiprocessing, and so we, call the program's main module in a process that has imported it."""
 
 _PREAMBLE = 8
 """Bytes that come before anything else, for the child has to know which loop to run before it can read on it."""
@@ -75,14 +77,14 @@ class HandOver:
 def pack(what: HandOver, path: str, persistent_id: Callable[[object], object]) -> bytes:
     """Return a hand-over as bytes; raise `SpawnError` that says what can't travel and how it could."""
     kind = what.kind.function if isinstance(what.kind, Behaviour) else what.kind
-    named = _Kind(kind.__module__, kind.__qualname__)
+    named = _Kind(_MAIN if kind.__module__ == _MAIN_IN_CHILD else kind.__module__, kind.__qualname__)
     if _is_importable(named, what.kind):
         what = _replaced(what, named)
         pickler: Any = pickle.Pickler
     else:
         pickler = _by_value(kind, path)
     body = _pickled(what, path, persistent_id, pickler)
-    main = _main_module() if _MAIN in body else {}
+    main = _main_module() if _MAIN.encode() in body or _MAIN_IN_CHILD.encode() in body else {}
     # Two pickles, one after the other: the second one may only be read once the main module is imported.
     return pickle.dumps(main) + body
 
@@ -92,7 +94,7 @@ def _replaced(what: HandOver, kind: _Kind) -> HandOver:
 
 
 def _is_importable(named: _Kind, kind: Any) -> bool:
-    if named.module == "__main__" and not _main_module():
+    if named.module == _MAIN and not _main_module():
         return False  # a notebook, or a prompt
     try:
         return named.find() is kind
@@ -124,11 +126,7 @@ def _by_value(kind: Any, path: str) -> Any:
 def _where(kind: Any) -> str:
     if "<locals>" in kind.__qualname__:
         return "a function"
-    return (
-        "a notebook or at a prompt"
-        if kind.__module__ == "__main__"
-        else f"module {kind.__module__!r} under another name"
-    )
+    return "a notebook or at a prompt" if kind.__module__ == _MAIN else f"module {kind.__module__!r} under another name"
 
 
 def _pickled(what: HandOver, path: str, persistent_id: Callable[[object], object], base: Any) -> bytes:
@@ -183,4 +181,4 @@ def _import_main(main: dict[str, Any]) -> None:
             f"the new process could not import the program's main module, {where}: {error!r}; put what the program "
             "runs under `if __name__ == '__main__':`, or move the actor class to a module of its own"
         ) from error
-    sys.modules["__main__"] = sys.modules["__mp_main__"]
+    sys.modules[_MAIN] = sys.modules[_MAIN_IN_CHILD]

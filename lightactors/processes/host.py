@@ -25,8 +25,8 @@ from typing import Any, Generic, TypeVar
 from lightactors.errors import ConfigurationError, LaunchFailed
 from lightactors.processes.exits import Exit
 from lightactors.processes.guardian import PACKET_SIZE, PATIENCE
-from lightactors.processes.limits import Limits
 from lightactors.processes.settings import settings
+from lightactors.supervision.limits import Limits
 
 logger = logging.getLogger("lightactors")
 

@@ -8,7 +8,7 @@ import resource
 from collections.abc import Mapping
 from typing import Any
 
-from lightactors.processes.limits import Limits
+from lightactors.supervision.limits import Limits
 
 
 def settings(limits: Limits) -> dict[str, Any]:

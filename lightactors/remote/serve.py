@@ -162,6 +162,7 @@ class Port:
         self._service = service
         self._number = number
         self._owed = 0
+        self._window = min(WINDOW, cell.mailbox.capacity)
         self._waits_for_room = False
         self._codecs: dict[str, MethodCodec] = {}
         # A stand-in's replies come over another link; all others may run right here.
@@ -236,7 +237,7 @@ class Port:
     def charge(self, body: Raw) -> None:
         """Note what a message has cost its sender, who gets it back when there is room."""
         self._owed += 1 + memoryview(body).nbytes // UNIT
-        if self._owed * 2 >= WINDOW and not self._waits_for_room:
+        if self._owed * 2 >= self._window and not self._waits_for_room:
             self._waits_for_room = True
             self.mailbox.when_room(partial(self._service.loop.order, self._give_back))
 

@@ -215,7 +215,7 @@ class StandIn(Cell):
     subclass may do so later, with an error that says more.
     """
 
-    __slots__ = ("_codecs", "_credit", "_go", "_kind", "_target", "behaviour", "link", "node", "refs")
+    __slots__ = ("_codecs", "_credit", "_go", "_kind", "_target", "_window", "behaviour", "link", "node", "refs")
 
     def __init__(self, name: str, owner: Owner, loop: Loop, options: ChildOptions, node: Node) -> None:
         super().__init__(name, owner, loop, options)
@@ -224,6 +224,7 @@ class StandIn(Cell):
         self.link: Link | None = None
         self._target = ROOT
         self._credit = 0
+        self._window = int(min(WINDOW, options.mailbox))
         self._go: Slot | None = None  # where the pump waits for a link, or for credit
         self._on_start = self._on_drain = self._on_stop = None
 
@@ -267,7 +268,7 @@ class StandIn(Cell):
         self.link = link
         self.refs.link = link
         self._target = target
-        self._credit = WINDOW
+        self._credit = self._window
         link.join(self, target)
         self.go_on()
 
@@ -283,7 +284,7 @@ class StandIn(Cell):
 
     def credited(self, messages: int) -> None:
         """Hear that the target takes more."""
-        self._credit = min(WINDOW, self._credit + max(0, messages))
+        self._credit = min(self._window, self._credit + max(0, messages))
         self.go_on()
 
     def has_ended(self, reason: str, error: Raw) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from lightactors.errors import ConfigurationError, check_choice, check_seconds, check_whole
 from lightactors.supervision.ladder import Ladder
+from lightactors.supervision.limits import Limits
 
 Place = Literal["task", "thread", "process"]
 """Where an actor lives: in the spawner's loop, in a thread with a loop of its own, in a process of its own."""
@@ -36,7 +37,7 @@ class ChildOptions:
     significant: bool = False
     grace: Ladder | None = None  # None: its system's
     start_timeout: float = START_TIMEOUT
-    limits: Any = None
+    limits: Limits | None = None
 
     def __post_init__(self) -> None:
         check_choice("place", self.place, get_args(Place))
@@ -49,6 +50,8 @@ class ChildOptions:
                 f"name={self.name!r} can't be part of an address; leave out '/', and don't be empty"
             )
         check_seconds("start_timeout", self.start_timeout)
+        if self.limits is not None and not isinstance(self.limits, Limits):
+            raise ConfigurationError(f"limits={self.limits!r}; give lightactors.Limits(...)")
         if self.limits is not None and self.place != "process":
             raise ConfigurationError(f"limits belong to a process, and place={self.place!r}; pass place='process'")
         if self.significant and self.restart == "permanent":
@@ -100,10 +103,14 @@ class Policy:
         """Raise `ConfigurationError` for a child that this policy can't treat as it wants to be."""
         if child.significant and self.auto_shutdown == "never":
             raise ConfigurationError(
-                f"child {child.name!r} is significant, but auto_shutdown='never'; "
+                f"{_called(child)} is significant, but auto_shutdown='never'; "
                 "pass 'any_significant' or 'all_significant'"
             )
         if child.significant and child.restart is None and self.restart == "permanent":
             raise ConfigurationError(
-                f"child {child.name!r} is significant and would be permanent; pass restart='transient' or 'temporary'"
+                f"{_called(child)} is significant and would be permanent; pass restart='transient' or 'temporary'"
             )
+
+
+def _called(child: ChildOptions) -> str:
+    return "the child" if child.name is None else f"child {child.name!r}"

@@ -503,3 +503,37 @@ def test_on_drain_must_not_wait() -> None:
 
     with pytest.raises(ContractError, match="plain def"):
         la.actor(Slow)
+
+
+async def test_older_sibling_hears_that_it_is_to_stop_while_a_younger_one_hangs() -> None:
+    async with la.open_system(grace=2) as system, anyio.create_task_group() as tg:
+        older = await system.spawn(Listener)
+        younger = await system.spawn(Porter)
+        waiting = Later(tg, older.wait)
+        gate = Gate()
+        await younger.hold.tell(gate)
+        await gate.reached()
+        begin = anyio.current_time()
+        tg.start_soon(system.stop)
+
+        assert await waiting.done() == "heard"
+        assert anyio.current_time() < begin + 1
+
+
+async def test_why_tells_what_a_stop_took() -> None:
+    async with la.open_system(grace=1) as system:
+        porter = await system.spawn(Porter)
+        gate = Gate()
+        await porter.hold.tell(gate)
+        await gate.reached()
+        assert await la.stop(porter) is la.Rung.INTERRUPT
+
+        assert "had to be cancelled" in str(la.why(porter))
+
+
+async def test_supervision_stands_for_its_supervisor() -> None:
+    async with la.open_system(), la.supervise() as supervision:
+        assert la.is_running(supervision)
+        assert "nothing in it has failed" in str(la.why(supervision))
+        await la.stop(supervision)
+        assert not la.is_running(supervision)

@@ -13,7 +13,15 @@ import psutil
 import pytest
 
 import lightactors as la
-from lightactors.errors import ActorStopped, CannotTravel, ProcessDied, RestartsExhausted, SpawnError
+from lightactors.errors import (
+    ActorStopped,
+    CannotTravel,
+    MailboxFull,
+    ProcessDied,
+    RestartsExhausted,
+    SpawnError,
+    WrongCall,
+)
 from tests.real_time.zoo import ZOO, Animal, Worker
 
 RUNG = 0.5
@@ -278,6 +286,29 @@ class Looker:
     @la.handler
     def look(self) -> tuple[int, str]:
         return os.nice(0), os.environ["COLOUR"]
+
+
+async def test_process_may_compute_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    async with la.open_system() as system:
+        worker = await system.options(place="process").spawn(Worker)
+        await worker.compute(1.3)
+    assert capfd.readouterr().err == ""
+
+
+async def test_small_mailbox_bounds_what_waits_in_a_process() -> None:
+    async with la.open_system() as system:
+        worker = await system.options(place="process", mailbox=2).spawn(Worker)
+        await worker.compute.tell(0.5)
+        with pytest.raises(MailboxFull):
+            for _ in range(10):
+                worker.add.tell_nowait(1)
+
+
+async def test_argument_of_the_wrong_type_is_named() -> None:
+    async with la.open_system() as system:
+        worker = await system.options(place="process").spawn(Worker)
+        with pytest.raises(WrongCall, match="argument 'amount': Expected `int`, got `str`"):
+            await worker.add("much")  # type: ignore[arg-type]
 
 
 # The ladder

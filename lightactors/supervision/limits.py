@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lightactors.errors import ConfigurationError
 
+LEAST_MEMORY = 64 * 2**20  # what Python, an event loop and a few threads need, and some to work with
 FEWEST_FILES = 32  # what Python, an event loop and a link need, and a few to work with
 
 
@@ -28,9 +29,9 @@ class Limits:
     user: str | None = None
 
     def __post_init__(self) -> None:
-        _check_whole("memory", self.memory, 1, None, "bytes")
+        _check_whole("memory", self.memory, LEAST_MEMORY, None, "bytes")
         _check_whole("open_files", self.open_files, FEWEST_FILES, None, "descriptors")
-        _check_whole("niceness", self.niceness, -20, 19, "as `nice` counts")
+        _check_whole("niceness", self.niceness, -20, 19, "niceness")
         _check_environment(self.environment)
         _check_user(self.user)
 
