@@ -195,6 +195,14 @@ def text_of(error: BaseException) -> str:
         return "(its text can't be had: __str__ raised)"
 
 
+def shown(error: object) -> str:
+    """Return an error as text for another one's message; never raising, for the user's own repr may be broken."""
+    try:
+        return repr(error)
+    except Exception:
+        return f"<{type(error).__name__}>"
+
+
 def check_seconds(name: str, value: object) -> float:
     """Return seconds as they are; raise `ConfigurationError` for what can't be a duration."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:

@@ -25,7 +25,7 @@ from lightactors.actors.terminated import Reason, Terminated
 from lightactors.actors.tree import ProcessFigures, Statistics, Tree
 from lightactors.actors.why import Death, death_of
 from lightactors.contract import Contract, Kind, Method, is_awaited
-from lightactors.errors import ActorNotRunning, ActorStopped, LightActorsError, RestartsExhausted, SpawnError
+from lightactors.errors import ActorNotRunning, ActorStopped, LightActorsError, RestartsExhausted, SpawnError, shown
 from lightactors.supervision.ladder import Ladder, Rung
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Cell(Owner):
         """Return the spawner's error for what came out of the start."""
         if isinstance(error, SpawnError):
             return error
-        return SpawnError(f"{self.kind} {self.path} failed in on_start: {error!r}")
+        return SpawnError(f"{self.kind} {self.path} failed in on_start: {shown(error)}")
 
     def _start_task(self) -> None:
         context = self.system.context.copy()

@@ -9,7 +9,6 @@ import logging
 import random
 from collections import deque
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,7 +18,8 @@ from lightactors.actors.flag import Flag
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.owner import State
 from lightactors.actors.stopping import stop_all
-from lightactors.errors import ConfigurationError, RestartsExhausted
+from lightactors.errors import ConfigurationError, RestartsExhausted, shown
+from lightactors.supervision.ladder import Rung
 from lightactors.supervision.restarts import Budget, Member, Plan, after_end, delay, is_restarted
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Keeper:
         self._budget = Budget(policy.max_restarts, policy.period)
         self._ended: deque[Cell] = deque()
         self._failures: deque[BaseException] = deque(maxlen=policy.max_restarts + 1)
-        self._restarting = set[anyio.CancelScope]()  # the tasks that restart children
+        self._busy = 0  # how many tasks restart children
+        self._scopes = set[anyio.CancelScope]()  # of those that have begun
         self._done = Flag()  # raised when the last of them has ended after `close`
         self._is_closed = False
 
@@ -75,12 +76,11 @@ class Keeper:
         """Hear that a child's incarnation has ended by itself."""
         self._ended.append(cell)
         # One at a time where a restart touches the siblings; else a slow start must not hold the others up.
-        if not self._restarting or self.policy.strategy == "one_for_one":
-            scope = anyio.CancelScope()
-            self._restarting.add(scope)
+        if not self._busy or self.policy.strategy == "one_for_one":
+            self._busy += 1
             context = self._owner.system.context.copy()
             context.run(owners.current.set, self._owner)
-            self._owner.loop.start(partial(self._run, scope), f"supervisor of {self._owner.path}", context)
+            self._owner.loop.start(self._run, f"supervisor of {self._owner.path}", context)
 
     async def renew(self, cell: Cell) -> None:
         """End a child's incarnation and begin another one, without touching the budget.
@@ -95,21 +95,31 @@ class Keeper:
     async def close(self) -> None:
         """Restart nobody any more; who waited for it ends for good."""
         self._is_closed = True
-        for scope in self._restarting:
+        for scope in self._scopes:
             scope.cancel()
-        if self._restarting:
+        if self._busy:
             await self._done.wait()
         self._end_those_at_rest()
 
-    async def _run(self, scope: anyio.CancelScope) -> None:
+    async def _run(self) -> None:
+        scope = anyio.CancelScope()
+        self._scopes.add(scope)
         try:
             with scope:
                 while self._ended and not self._is_closed:
-                    await self._deal_with(self._ended.popleft())
+                    await self._deal_with_or_fail(self._ended.popleft())
         finally:
-            self._restarting.remove(scope)
-            if self._is_closed and not self._restarting:
+            self._scopes.remove(scope)
+            self._busy -= 1
+            if self._is_closed and not self._busy:
                 self._done.set()
+
+    async def _deal_with_or_fail(self, cell: Cell) -> None:
+        try:
+            await self._deal_with(cell)
+        except Exception as error:  # a fault of ours: it must not leave a child at rest for ever, and nobody the wiser
+            self._end_for_good(cell)
+            self._owner.child_failed(cell, error)
 
     async def _deal_with(self, cell: Cell) -> None:
         if cell.state is not State.RESTARTING:
@@ -124,8 +134,8 @@ class Keeper:
                 self._give_up(cell)
                 return
             await self._restart(plan, restarts)
-        for name in plan.forget:
-            self._end_for_good(self._owner.children.get(name))
+        else:
+            self._forget(plan)
         if plan.shut_down:
             self._owner.shut_down()
 
@@ -137,7 +147,7 @@ class Keeper:
     def _plan(self, cell: Cell, failed: bool) -> Plan:
         members = [
             Member(child.name, self.restart_of(child.options), child.options.significant)
-            for child in self._owner.children.values()
+            for child in list(self._owner.children.values())
         ]
         policy = self.policy
         return after_end(
@@ -147,6 +157,7 @@ class Keeper:
     async def _restart(self, plan: Plan, restarts: int) -> None:
         children = self._owner.children
         await stop_all([children[name] for name in plan.stop], together=self.policy.together, suspend=True)
+        self._forget(plan)
         if self.policy.backoff:
             await anyio.sleep(delay(restarts, self.policy.backoff, self.policy.max_backoff, random.random()))
         for name in plan.start:
@@ -165,6 +176,11 @@ class Keeper:
                 return cell.was_stopped()  # then nothing comes back, and the next one's turn it is
         if scope.cancelled_caught:
             cell.order(cell.fail, TimeoutError(f"actor {cell.path} was not ready within start_timeout={timeout} s"))
+            (rung,) = await stop_all([cell], suspend=True)
+            if rung is Rung.ABANDON:
+                self._give_up(cell)
+            else:
+                self.ended(cell)
             return False
         logger.info("actor %s was started again as %s", cell.path, cell.address)
         return True
@@ -174,12 +190,16 @@ class Keeper:
         error = RestartsExhausted(
             f"actor {cell.path} ended once too often: "
             f"max_restarts={policy.max_restarts} in period={policy.period} s were used up; "
-            + ("it ended without an error" if cell.error is None else f"its last error: {cell.error!r}"),
+            + ("it ended without an error" if cell.error is None else f"its last error: {shown(cell.error)}"),
             self._failures,
         )
         error.__cause__ = cell.error
         self._end_for_good(cell)
         self._owner.child_failed(cell, error)
+
+    def _forget(self, plan: Plan) -> None:
+        for name in plan.forget:
+            self._end_for_good(self._owner.children.get(name))
 
     def _end_those_at_rest(self) -> None:
         for child in list(self._owner.children.values()):

@@ -126,9 +126,14 @@ class Loop(ABC):
         # Lowered first: a post that comes during the run either is still seen by it or wakes the loop again.
         self._waking = False
         posted = self._posted
-        while posted:
-            function, args = posted.popleft()
-            function(*args)
+        try:
+            while posted:
+                function, args = posted.popleft()
+                function(*args)
+        finally:
+            if posted:  # one has raised, and the others are still to be called
+                self._waking = True
+                self._wake()
 
 
 class _AsyncioSlot:

@@ -18,7 +18,7 @@ from lightactors.actors.stopping import stop_all
 from lightactors.actors.survey import WITHIN
 from lightactors.actors.tree import Tree, counted
 from lightactors.contract import actor, handler
-from lightactors.errors import NameTaken, check_choice, check_whole
+from lightactors.errors import NameTaken, check_choice, check_whole, shown
 from lightactors.supervision.ladder import Ladder, Rung
 from lightactors.supervision.spec import ChildOptions, ChildSpec, Policy
 
@@ -100,6 +100,8 @@ class Crew:
             for number in self.plan.roster.free_numbers(count):
                 starters.start_soon(start_one, number)
         if failures:
+            for other in failures[1:]:
+                failures[0].add_note(f"and another member: {shown(other)}")
             raise failures[0]
 
     async def _stop(self, members: tuple[Member, ...]) -> None:

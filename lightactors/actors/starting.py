@@ -20,7 +20,7 @@ from lightactors.actors.ref import ActorRef, AnyRef, Ref, introduce
 from lightactors.actors.stopping import stop_all
 from lightactors.actors.threads import LoopThread
 from lightactors.contract import Behaviour, contract_of
-from lightactors.errors import SpawnError, WrongCall
+from lightactors.errors import SpawnError, WrongCall, shown
 from lightactors.supervision.spec import ChildOptions, ChildSpec, Policy
 
 _serial = itertools.count(1)
@@ -117,7 +117,7 @@ def _instance(spec: ChildSpec) -> Any:
     except Exception as error:
         if isinstance(error, TypeError) and error.__traceback__ and error.__traceback__.tb_next is None:
             raise WrongCall(f"{spec.kind.__name__} can't be made of these arguments: {error}") from None
-        raise SpawnError(f"{spec.kind.__name__} failed in __init__: {error!r}") from error
+        raise SpawnError(f"{spec.kind.__name__} failed in __init__: {shown(error)}") from error
 
 
 # Starting

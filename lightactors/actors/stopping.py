@@ -88,7 +88,7 @@ async def _drain(climbs: list[_Climb], together: bool) -> None:
     late: list[_Climb] = []
     for climb in climbs:
         climb.announce()
-    for group in [climbs] if together else _in_order(climbs):
+    for group in [climbs] if together and climbs else _in_order(climbs):
         for climb in group:
             climb.drain()
         if anyio.current_time() >= group[0].deadline:

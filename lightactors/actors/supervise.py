@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import anyio
 
@@ -32,8 +33,7 @@ class Supervision(AnyRef, Spawner):
     @property
     def ref(self) -> Supervisor:
         """The supervisor."""
-        supervisor: Supervisor = self._cell.ref
-        return supervisor
+        return cast("Supervisor", self._cell.ref)
 
     def owner(self) -> Owner:
         return self._cell

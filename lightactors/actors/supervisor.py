@@ -83,7 +83,7 @@ class Supervisor:
     @handler
     def children(self) -> dict[str, Any]:
         """Return the refs of the children by name, in the order of their start."""
-        return {name: cell.ref for name, cell in cell_of(self, "Supervisor").children.items()}
+        return {name: cell.ref for name, cell in list(cell_of(self, "Supervisor").children.items())}
 
     def _child(self, name: str) -> Cell:
         children = cell_of(self, "Supervisor").children

@@ -24,7 +24,7 @@ from lightactors.processes.handover import HandOver, pack, preamble
 from lightactors.processes.output import Output
 from lightactors.remote import failures
 from lightactors.remote.link import Link, Listener
-from lightactors.remote.standin import ROOT, StandIn
+from lightactors.remote.standin import ROOT, WINDOW, StandIn
 from lightactors.supervision.ladder import Rung
 from lightactors.supervision.limits import Limits
 
@@ -85,6 +85,9 @@ class ProcessCell(StandIn):
         self._said_goodbye = False
         self._line: Link | None = None  # the link, from before the actor at its other end is ready
         self._over = False  # nothing can be sent any more: the actor, its process or the link has ended
+
+    def window_size(self) -> int:
+        return int(min(WINDOW, self.mailbox.capacity))  # the mailbox there has the same capacity
 
     def origin(self) -> Any:
         return self.behaviour.function if hasattr(self, "behaviour") else self.contract.actor
@@ -163,6 +166,7 @@ class ProcessCell(StandIn):
     def link_lost(self, error: Exception) -> None:
         """Hear that nothing more can be sent; what is unanswered waits for the word of how the process ended."""
         self._over = True
+        self.hold_back()
         self._started.set()
         if self.state < State.LEAVING:
             self.go_on()
@@ -216,6 +220,7 @@ class ProcessCell(StandIn):
         """Keep nothing open that could keep the loop from ending."""
         if self._output is not None:
             self._output.finish()
+        self.detach(self.stopped("was abandoned"))
         self._close_link()
 
     def why_it_stays(self) -> str:
@@ -285,6 +290,8 @@ class ProcessCell(StandIn):
         """Return the actor's own error, or that of its process; None: it has ended as it should."""
         if self._verdict is not None and self._verdict[0] is Reason.FAILED:
             return self._verdict[1]
+        if self._verdict is not None and self._verdict[0] is Reason.INTERRUPTED and not self._was_told_to_end():
+            return ProcessDied(f"{self._whereabouts()} was interrupted by SIGINT", self._exit)
         if self._exit is None or (self._exit.code == 0 and (self._verdict is not None or self._was_told_to_end())):
             return None
         output = self._output.tail(_SHOWN) if self._output else ""

@@ -48,7 +48,7 @@ def main() -> None:
 
 def receive(server: socket.socket) -> tuple[Message, list[int]]:
     """Take a packet from the guardian; end this process when the guardian is gone."""
-    packet, descriptors, _, _ = socket.recv_fds(server, PACKET_SIZE, 4, socket.MSG_CMSG_CLOEXEC)
+    packet, descriptors, _, _ = socket.recv_fds(server, PACKET_SIZE, 4)
     if not packet:
         os._exit(0)
     return json.loads(packet), descriptors

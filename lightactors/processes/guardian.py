@@ -134,7 +134,9 @@ class Line:
         """Yield what has arrived; close the line when the other end has."""
         while self.is_open:
             try:
-                packet, descriptors, _, _ = socket.recv_fds(self.socket, PACKET_SIZE, 16, socket.MSG_CMSG_CLOEXEC)
+                packet, descriptors, _, _ = socket.recv_fds(self.socket, PACKET_SIZE, 16)
+                for descriptor in descriptors:
+                    os.set_inheritable(descriptor, False)  # recv_fds ignores its flags: MSG_CMSG_CLOEXEC does nothing
             except BlockingIOError:
                 return
             except ConnectionResetError:
@@ -343,21 +345,27 @@ class Guardian:
         self._forkserver_error = text
 
     def _forked(self, launch: int, pid: int) -> None:
-        child = self._launching[launch]
+        child = self._launching.get(launch)
+        if child is None:
+            return  # it was given up; now it is a stranger
         child.pid = pid
         self._children[pid] = child
         if child.deadline < math.inf:
             kill(pid)
 
     def _launched(self, launch: int) -> None:
-        child = self._launching.pop(launch)
+        child = self._launching.pop(launch, None)
+        if child is None:
+            return
         child.is_launched = True
         child.report("launched", pid=child.pid)
         for number in child.held:
             send(child.pid, number)
 
     def _failed(self, launch: int, text: str) -> None:
-        child = self._launching.pop(launch)
+        child = self._launching.pop(launch, None)
+        if child is None:
+            return
         child.failure = text  # which is told at its end, unless it was not even forked
         if not child.pid:
             child.fail(text)

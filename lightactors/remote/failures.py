@@ -145,7 +145,7 @@ def _made(cls: type[Exception], wire: WireError) -> Exception | None:
             error.message = None
         if cls is builtin and wire.args:
             builtin.__init__(error, *wire.args)
-    except TypeError:  # a builtin that is made of other things than it keeps
+    except (TypeError, ValueError):  # a builtin that is made of other things than it keeps
         return None
     vars(error).update(wire.attributes)
     return error

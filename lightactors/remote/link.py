@@ -7,6 +7,7 @@ when the loop comes round leaves as one batch.
 from __future__ import annotations
 
 import itertools
+import logging
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +20,8 @@ from lightactors.remote.frames import BATCH, LIMIT, AnyFrame, Buffer, Parser, pa
 
 if TYPE_CHECKING:
     from lightactors.remote.standin import StandIn
+
+logger = logging.getLogger("lightactors")
 
 
 class Waiter(Protocol):
@@ -76,6 +79,27 @@ class Listener:
         """The link has ended, however: called once."""
 
 
+class Window:
+    """How many messages one target takes before it must have said that there is room for more."""
+
+    __slots__ = ("_size", "credit")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.credit: float = size
+
+    def grant(self, messages: int) -> None:
+        self.credit = min(self._size, self.credit + max(0, messages))
+
+    def is_open(self) -> bool:
+        """Tell whether nothing of it is used."""
+        return self.credit >= self._size
+
+
+_PURGE_AT = 64
+"""Targets that a link knows before it looks for those that can be forgotten."""
+
+
 class Link:
     """One end of the conversation of two nodes."""
 
@@ -91,6 +115,8 @@ class Link:
         self._ids = itertools.count()
         self._waiters: dict[int, Waiter] = {}
         self._pings: dict[int, Callable[[], object]] = {}
+        self._windows: dict[int, Window] = {}  # by target
+        self._purge_at = _PURGE_AT
         # Weakly: a ref that nobody holds any more needs no word of its target.
         self._standins: dict[int, weakref.WeakSet[StandIn]] = {}
         self._batch: list[AnyFrame] = []
@@ -220,6 +246,9 @@ class Link:
                     self._actions[type(frame)](frame)
         except LinkError as error:
             self.lose(f"the other end broke the protocol: {error}")
+        except Exception as error:  # of ours, but it must end no more than this link
+            logger.exception("a frame of %r could not be dealt with", self)
+            self.lose(f"{error!r} was raised by a frame of the other end")
         else:
             self.service.settle()
 
@@ -250,9 +279,19 @@ class Link:
 
     # Stand-ins
 
-    def join(self, standin: StandIn, target: int) -> None:
-        """Tell a stand-in of its target's credit and end, and of the link's."""
+    def join(self, standin: StandIn, target: int, size: int) -> Window:
+        """Tell a stand-in of its target's end, and of the link's; return the target's window, of `size` at first."""
+        if len(self._standins) >= self._purge_at:
+            self._purge()
         self._standins.setdefault(target, weakref.WeakSet()).add(standin)
+        return self._windows.setdefault(target, Window(size))
+
+    def _purge(self) -> None:
+        """Forget the targets that nothing stands for any more and that owe no credit."""
+        for target, standins in list(self._standins.items()):
+            if not standins and self._windows[target].is_open():
+                del self._standins[target], self._windows[target]
+        self._purge_at = max(_PURGE_AT, 2 * len(self._standins))
 
     def leave(self, standin: StandIn, target: int, error: Exception) -> None:
         """Tell it no more; its unanswered asks fail with `error`."""
@@ -266,8 +305,11 @@ class Link:
         return self._standins.get(target) or weakref.WeakSet()
 
     def _credited(self, frame: frames.Credit) -> None:
-        for standin in list(self.standins(frame.target)):
-            standin.credited(frame.messages)
+        window = self._windows.get(frame.target)
+        if window is not None:
+            window.grant(frame.messages)
+            for standin in list(self.standins(frame.target)):
+                standin.go_on()
 
     def _terminated(self, frame: frames.Terminated) -> None:
         for standin in list(self.standins(frame.target)):

@@ -142,7 +142,8 @@ class Node:
         return self._cells.get(number)
 
     def root_of(self, link: Link) -> Cell | None:
-        return self._services[link].root
+        service = self._services.get(link)
+        return None if service is None else service.root
 
     def epitaph(self, number: int) -> str:
         """Return how an actor ended that is no more."""
@@ -261,7 +262,12 @@ class LinkRefs:
             return None
         cell = cell_of(value, "a message")
         is_yours = isinstance(cell, StandIn) and self.link is not None and cell.link is self.link
-        target = cell.target if is_yours and isinstance(cell, StandIn) else self._node.export(cell)
+        if is_yours and isinstance(cell, StandIn):
+            target = cell.target
+        elif self.link is not None and cell is self._node.root_of(self.link):
+            target = ROOT  # what the other end knows as what the link was opened for
+        else:
+            target = self._node.export(cell)
         return _encoder.encode(_WireRef(is_yours, target, isinstance(value, Ref), cell.kind, cell.path))
 
     # Arriving
@@ -296,7 +302,7 @@ class LinkRefs:
     def _standin(self, wire: _WireRef, kind: Contract | Behaviour[Any, ...]) -> StandIn:
         assert self.link is not None
         for standin in self.link.standins(wire.target):
-            if isinstance(standin, Adopted) and standin.serves(kind):
+            if standin.serves(kind):
                 return standin
         standin = Adopted(wire.path, self._node.abroad, self._node)
         standin.refs = self

@@ -30,6 +30,7 @@ from lightactors.codec import MessageCodec, MethodCodec
 from lightactors.contract import Behaviour, Contract, Kind, Message, Method
 from lightactors.errors import ActorNotRunning, ActorStopped, LightActorsError, LinkError, MailboxFull, WrongMessage
 from lightactors.remote import failures, frames, surveys
+from lightactors.remote.link import Window
 from lightactors.supervision.spec import ChildOptions
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ SMALL = 4096
 
 UNIT = 64 * 1024
 """Bytes of a body that cost as much of the window as a message."""
+
+
+_SHUT = Window(0)
+"""The window of a target that can't be reached."""
 
 
 class _Waiting:
@@ -215,7 +220,7 @@ class StandIn(Cell):
     subclass may do so later, with an error that says more.
     """
 
-    __slots__ = ("_codecs", "_credit", "_go", "_kind", "_target", "_window", "behaviour", "link", "node", "refs")
+    __slots__ = ("_codecs", "_go", "_kind", "_target", "_window", "behaviour", "link", "node", "refs")
 
     def __init__(self, name: str, owner: Owner, loop: Loop, options: ChildOptions, node: Node) -> None:
         super().__init__(name, owner, loop, options)
@@ -223,8 +228,7 @@ class StandIn(Cell):
         self.refs = node.refs(None)
         self.link: Link | None = None
         self._target = ROOT
-        self._credit = 0
-        self._window = int(min(WINDOW, options.mailbox))
+        self._window = _SHUT
         self._go: Slot | None = None  # where the pump waits for a link, or for credit
         self._on_start = self._on_drain = self._on_stop = None
 
@@ -261,6 +265,12 @@ class StandIn(Cell):
         codec = self.refs.method(method)
         return _FarStream(self, codec) if method.kind is Kind.STREAM else _Far(self, codec)
 
+    def serves(self, kind: Contract | Behaviour[Any, ...]) -> bool:
+        """Tell whether its ref will do where this is wanted."""
+        if isinstance(kind, Behaviour):
+            return hasattr(self, "behaviour") and self.behaviour.messages == kind.messages
+        return not hasattr(self, "behaviour") and issubclass(self.contract.actor, kind.actor)
+
     # The link
 
     def attach(self, link: Link, target: int = ROOT) -> None:
@@ -268,9 +278,12 @@ class StandIn(Cell):
         self.link = link
         self.refs.link = link
         self._target = target
-        self._credit = self._window
-        link.join(self, target)
+        self._window = link.join(self, target, self.window_size())
         self.go_on()
+
+    def window_size(self) -> int:
+        """Return how many messages may be under way; less than the target's own window, and its credit never comes."""
+        return WINDOW
 
     def detach(self, error: Exception) -> None:
         """Send no more; what was asked and not answered fails with `error`. What was not sent stays queued."""
@@ -278,14 +291,13 @@ class StandIn(Cell):
         if link is not None:
             link.leave(self, self._target, error)
 
+    def hold_back(self) -> None:
+        """Send no more over this link; what was asked over it is still unanswered, until `detach`."""
+        self._window = _SHUT
+
     def link_lost(self, error: Exception) -> None:
         """Hear that the link has ended."""
         self.detach(error)
-
-    def credited(self, messages: int) -> None:
-        """Hear that the target takes more."""
-        self._credit = min(self._window, self._credit + max(0, messages))
-        self.go_on()
 
     def has_ended(self, reason: str, error: Raw) -> None:
         """Hear that the target has ended; a stand-in that answers for the end itself need not care."""
@@ -320,7 +332,7 @@ class StandIn(Cell):
     def can_send(self) -> bool:
         """Tell whether a message may leave now."""
         link = self.link
-        return link is not None and link.is_writable and self._credit > 0
+        return link is not None and link.is_writable and self._window.credit > 0
 
     def is_free(self) -> bool:
         """Tell whether a message may leave now, overtaking nobody."""
@@ -345,7 +357,7 @@ class StandIn(Cell):
         production.sent(self.link.open(self._target, call.name, call.body, production))
 
     def _charge(self, body: bytes) -> None:
-        self._credit -= 1 + len(body) // UNIT
+        self._window.credit -= 1 + len(body) // UNIT
         self.handled += 1
 
     async def _work(self) -> None:
@@ -485,7 +497,11 @@ class FarRef(Ref[Any]):
     async def tell(self, message: Any) -> None:
         cell = self._cell
         cell.behaviour.check(message)
-        await cell.mailbox.put((cell.message(message), (), {}, None))
+        call = cell.message(message)
+        if get_ident() == cell.loop.ident and cell.is_free():
+            cell.send_tell("", call.body)
+        else:
+            await cell.mailbox.put((call, (), {}, None))
 
     def tell_nowait(self, message: Any) -> None:
         cell = self._cell
@@ -537,12 +553,6 @@ class Adopted(StandIn):
     @property
     def address(self) -> str:
         return self._path
-
-    def serves(self, kind: Contract | Behaviour[Any, ...]) -> bool:
-        """Tell whether its ref will do where this is wanted."""
-        if isinstance(kind, Behaviour):
-            return hasattr(self, "behaviour") and self.behaviour.messages == kind.messages
-        return not hasattr(self, "behaviour") and issubclass(self.contract.actor, kind.actor)
 
     def when_ended(self, tell: Callable[[Terminated], object]) -> None:
         super().when_ended(tell)

@@ -50,10 +50,10 @@ class ChildOptions:
                 f"name={self.name!r} can't be part of an address; leave out '/', and don't be empty"
             )
         check_seconds("start_timeout", self.start_timeout)
-        if self.limits is not None and not isinstance(self.limits, Limits):
-            raise ConfigurationError(f"limits={self.limits!r}; give lightactors.Limits(...)")
         if self.limits is not None and self.place != "process":
             raise ConfigurationError(f"limits belong to a process, and place={self.place!r}; pass place='process'")
+        if self.limits is not None and not isinstance(self.limits, Limits):
+            raise ConfigurationError(f"limits={self.limits!r}; give lightactors.Limits(...)")
         if self.significant and self.restart == "permanent":
             raise ConfigurationError("a permanent child can't be significant: it never ends; pass restart='transient'")
 

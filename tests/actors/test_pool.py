@@ -447,7 +447,7 @@ async def test_members_are_started_again_each_for_itself() -> None:
 
 
 async def test_more_restarts_than_members_end_the_pool() -> None:
-    with exhausted("max_restarts=2 within"):
+    with exhausted("max_restarts=2 in period="):
         async with la.open_system():
             pool = await la.spawn_many(2, Clerk)
             for _ in range(3):

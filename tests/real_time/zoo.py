@@ -82,6 +82,16 @@ class Worker:
         return cell_of(self, "a test").path, la.statistics(la.ref_of(self)).capacity
 
     @la.handler
+    def compute(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+
+    @la.handler
+    def myself(self) -> Worker:
+        return la.ref_of(self)
+
+    @la.handler
     def start_grandchild(self) -> int:
         return grandchild()
 

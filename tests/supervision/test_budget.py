@@ -34,7 +34,7 @@ async def test_as_many_restarts_as_the_budget_has_are_fine() -> None:
 
 
 async def test_one_restart_more_than_the_budget_has_ends_the_block() -> None:
-    with exhausted(r"max_restarts=3 within 5 s"):
+    with exhausted(r"max_restarts=3 in period=5 s"):
         await failures_at([0, 1, 2, 3], max_restarts=3, period=5)
 
 

@@ -378,7 +378,7 @@ async def test_system_starts_again_whom_it_was_told_to() -> None:
 
 
 async def test_system_is_failed_by_a_child_over_the_budget() -> None:
-    with exhausted(r"max_restarts=1 within 5.0 s") as raised:
+    with exhausted(r"max_restarts=1 in period=5.0 s") as raised:
         async with la.open_system() as system:
             player = await system.options(restart="transient").spawn(Player, "p", Troupe())
             await player.fail.tell()
