@@ -242,7 +242,8 @@ class ProcessCell(StandIn):
             if self._said_goodbye or self._verdict is not None:
                 with anyio.move_on_after(self.ladder.drain):
                     await self._gone.wait()
-            self.kill()
+            # Not by `kill`: it has most likely died already, and if so, not of this.
+            self._process.kill()
         await self._gone.wait()
 
     async def _stop_it(self) -> None:

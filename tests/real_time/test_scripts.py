@@ -167,7 +167,7 @@ def test_tells_that_the_loops_end_leaves_unhandled_are_reported(script: Script) 
     assert outcome(process) == (
         0,
         ["ready", "worker stopped"],
-        "the event loop ended before 3 told messages were handled\n",
+        "when the event loop ended, 3 told messages had reached nobody\n",
     )
 
 
