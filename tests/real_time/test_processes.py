@@ -470,3 +470,17 @@ async def test_class_of_a_function_is_sent_by_value_or_refused() -> None:
     async with la.open_system() as system:
         local = await system.options(place="process").spawn(Local)
         assert await local.pid() != os.getpid()
+
+
+async def test_descriptors_of_a_process_stay_out_of_the_forkserver() -> None:
+    async with la.open_system() as system:
+        worker = await system.options(place="process").spawn(Worker)
+        await worker.add(1)
+        (server,) = [
+            child
+            for child in psutil.Process().children(recursive=True)
+            if "forkserver.py" in " ".join(child.cmdline()) and os.getpgid(child.pid) == os.getpgid(child.ppid())
+        ]
+        held = {os.readlink(entry.path) for entry in os.scandir(f"/proc/{server.pid}/fd")}
+
+        assert not any(name.startswith("pipe:") for name in held)

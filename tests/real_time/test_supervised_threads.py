@@ -120,3 +120,44 @@ async def test_stop_of_a_supervisor_ends_every_thread_also_while_they_restart() 
         await anyio.sleep(0.05)
         assert await la.stop(supervisor) is la.Rung.DRAIN
     assert threading.active_count() == before
+
+
+async def test_thread_is_started_again_under_the_default_root_too() -> None:
+    lives: list[int] = []
+    async with la.supervise() as supervisor:
+        worker = await supervisor.options(place="thread").spawn(Worker, lives)
+        await worker.fail.tell()
+        with anyio.fail_after(5):
+            assert (await worker.read())[0] == 2
+
+
+@la.actor
+class Stuck:
+    """Starts at once the first time, and never again: it blocks its thread until it is let go."""
+
+    starts = 0
+
+    def __init__(self, gate: threading.Event) -> None:
+        self.gate = gate
+
+    def on_start(self) -> None:
+        Stuck.starts += 1
+        if Stuck.starts > 1:
+            self.gate.wait(20)
+
+    @la.handler
+    def fail(self) -> None:
+        raise Oops("stuck")
+
+
+async def test_restart_that_blocks_its_thread_for_ever_ends_the_supervisor() -> None:
+    Stuck.starts = 0
+    gate = threading.Event()
+    try:
+        with anyio.fail_after(10), exhausted("stuck"):
+            async with la.open_system(grace=0.2), la.supervise(max_restarts=5) as supervisor:
+                stuck = await supervisor.options(place="thread", start_timeout=0.2).spawn(Stuck, gate)
+                await stuck.fail.tell()
+                await anyio.sleep(9)
+    finally:
+        gate.set()

@@ -417,3 +417,40 @@ async def test_slow_start_of_one_child_holds_no_other_up() -> None:
         for child in children:
             tg.start_soon(child.ping)
     assert anyio.current_time() - begin < 4
+
+
+class Unspeakable(Exception):
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@la.actor
+class Mute:
+    @la.handler
+    def fail(self) -> None:
+        raise Unspeakable
+
+    @la.handler
+    def ping(self) -> str:
+        return "pong"
+
+
+async def test_error_that_can_not_be_shown_is_an_error_like_any_other() -> None:
+    with exhausted("<Unspeakable>"):
+        async with la.open_system(), la.supervise() as supervisor:
+            mute = await supervisor.spawn(Mute)
+            await mute.fail.tell()
+            assert await mute.ping() == "pong"
+            await mute.fail.tell()
+            await anyio.sleep(10)
+
+
+async def test_temporary_sibling_is_gone_before_the_others_start_again() -> None:
+    SlowStarter.started = 2
+    async with la.open_system(), la.supervise("one_for_all") as supervisor:
+        mute = await supervisor.options(name="mute", restart="temporary").spawn(Mute)
+        slow = await supervisor.spawn(SlowStarter)
+        await slow.fail.tell()
+        await la.watch(mute)
+        assert la.statistics(slow).state == "starting"
+        assert await (await supervisor.options(name="mute").spawn(Mute)).ping() == "pong"
