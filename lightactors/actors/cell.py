@@ -423,7 +423,7 @@ class Cell(Owner):
         """Tell whether another incarnation may follow. One that was never ready is its spawner's to deal with."""
         was_ready = self._opened or self.incarnation > 1
         is_left = self._asked or self.state is State.STOPPED  # stopped: it was abandoned
-        return self.kept_by is not None and was_ready and not is_left and self.kept_by.keeps(self)
+        return self.kept_by is not None and was_ready and not is_left and self.kept_by.is_at_work()
 
     def keep_children(self, keeper: Keeper) -> None:
         self.keeper = keeper

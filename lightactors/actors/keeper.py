@@ -36,7 +36,7 @@ def cannot_be_remade() -> None:
 
 
 class Keeper:
-    """Keeps an owner's children alive, as its policy says. Used on the owner's loop, but for `keeps`."""
+    """Keeps an owner's children alive, as its policy says. Used on the owner's loop, but for `is_at_work`."""
 
     def __init__(self, owner: Owner, policy: Policy, *, keeps_temporary: bool = True) -> None:
         self.policy = policy
@@ -64,8 +64,8 @@ class Keeper:
         """Return when a child is started again."""
         return child.restart or self.policy.restart
 
-    def keeps(self, cell: Cell) -> bool:
-        """Tell whether an end of the cell is for the keeper to deal with; from any thread."""
+    def is_at_work(self) -> bool:
+        """Tell whether it still starts children again; from any thread."""
         return not self._is_closed
 
     def starts_again(self, cell: Cell) -> bool:

@@ -30,7 +30,9 @@ class Supervisor:
       last, has ended by itself and is not started again.
 
     A child's ref stays valid over its restarts: what it was handling fails with `ActorStopped`, what is queued
-    and sent meanwhile waits for the new incarnation. The defaults and rules are OTP's: one restart in five seconds.
+    and sent meanwhile waits for the new incarnation. Of a child in a process, what was sent there and not answered
+    fails too. The defaults and rules are OTP's: one restart in five seconds. A supervisor that lives in a process
+    itself can't hand out the refs of its children, for nothing there says what they are.
     """
 
     def __init__(

@@ -124,7 +124,8 @@ class ProcessCell(StandIn):
             told.set()
 
         process.when_launched(tell)
-        with anyio.CancelScope(shield=True):  # milliseconds; the guardian always answers
+        # The guardian always answers: in milliseconds, or for the first process when the forkserver is there.
+        with anyio.CancelScope(shield=True):
             await told.wait()
         if isinstance(answers[0], LaunchFailed):
             self._has_exited(Exit())

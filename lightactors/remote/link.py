@@ -67,7 +67,7 @@ class Listener:
         """What was handed over has started."""
 
     def failed(self, link: Link, error: Raw) -> None:
-        """What was handed over could not start; `link.node.failure(error, ...)` rebuilds the error."""
+        """What was handed over could not start; `Node.failure(error)` rebuilds the error."""
 
     def stop(self, link: Link, grace: float) -> None:
         """The other end wants the root target stopped."""

@@ -25,7 +25,7 @@ from lightactors.remote import carrier, failures
 from lightactors.remote.frames import LIMIT
 from lightactors.remote.link import Link, Listener
 from lightactors.remote.serve import ServiceOfNode
-from lightactors.remote.standin import ROOT, SMALL, Adopted, Messages, StandIn
+from lightactors.remote.standin import ROOT, SMALL, Foreign, Messages, StandIn
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
@@ -304,7 +304,7 @@ class LinkRefs:
         for standin in self.link.standins(wire.target):
             if standin.serves(kind):
                 return standin
-        standin = Adopted(wire.path, self._node.abroad, self._node)
+        standin = Foreign(wire.path, self._node.abroad, self._node)
         standin.refs = self
         standin.stands_for(kind)
         standin.attach(self.link, wire.target)

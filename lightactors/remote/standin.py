@@ -529,7 +529,7 @@ class Messages(Behaviour[Any, ...]):
 _ELSEWHERE = ChildOptions()
 
 
-class Adopted(StandIn):
+class Foreign(StandIn):
     """The stand-in of a ref that came over a link: it lives and ends with its actor, or with the link."""
 
     __slots__ = ("_is_watching", "_path")
