@@ -55,7 +55,7 @@ class Plan:
 
 
 @actor
-class Crew:
+class PoolSupervisor:
     """The supervisor of a pool's members."""
 
     def __init__(self, plan: Plan) -> None:
@@ -63,7 +63,7 @@ class Crew:
 
     async def on_start(self) -> None:
         """Start the members, all at once."""
-        self._cell = cell_of(self, "Crew")
+        self._cell = cell_of(self, "PoolSupervisor")
         self._cell.keep_children(Keeper(self._cell, self.plan.policy()))
         await self._start(self.plan.size)
 
@@ -143,7 +143,7 @@ class Pool(AnyRef, Generic[C]):
         Raises `SpawnError` if a member does not start; the others stay.
         """
         check_whole("size", size)
-        await self._crew.resize(size)
+        await self._supervisor.resize(size)
 
     async def stop(self, *, grace: float | Ladder | None = None) -> Rung:
         """Stop all members at once, and the supervisor; return the rung that did it. See `lightactors.stop`."""
@@ -186,8 +186,8 @@ class Pool(AnyRef, Generic[C]):
         )
 
     @property
-    def _crew(self) -> Crew:
-        return cast("Crew", self._cell.ref)
+    def _supervisor(self) -> PoolSupervisor:
+        return cast("PoolSupervisor", self._cell.ref)
 
     @property
     def _plan(self) -> Plan:
@@ -203,7 +203,7 @@ async def start_pool(owner: Callable[[], Owner], size: int, spec: ChildSpec, *, 
     name = spec.options.name or next_name(f"{kind_name(spec)}s")
     # Its members are given up after their own start_timeout.
     options = ChildOptions(name=name, grace=spec.options.grace, start_timeout=float("inf"))
-    ref = await start(owner(), ChildSpec(Crew, (plan,), options=options), renew=renew)
+    ref = await start(owner(), ChildSpec(PoolSupervisor, (plan,), options=options), renew=renew)
     pool = Pool[Any](cell_of(ref, "spawn_many()"))
     await _agree(pool, spec, size)
     return pool

@@ -104,7 +104,7 @@ async def test_members_are_made_of_the_arguments_and_options_of_the_pool() -> No
     log: list[str] = []
     async with la.open_system() as system:
         pool = await la.options(name="stoppers", mailbox=7).spawn_many(2, Stopper, "s", log=log)
-        assert system.children["stoppers"].kind == "Crew"
+        assert system.children["stoppers"].kind == "PoolSupervisor"
         assert [cell_of(ref, "test").path for ref in pool] == ["local/stoppers/1", "local/stoppers/2"]
         assert [la.statistics(ref).capacity for ref in pool] == [7, 7]
         before = anyio.current_time()
@@ -481,6 +481,6 @@ async def test_pool_shows_what_its_members_do() -> None:
         await settle()
         assert repr(pool) == "<pool of 2 Clerk local/clerks: 2 running, 2 queued, 2 handled, 0 restarts>"
         assert pool.statistics() == la.PoolStatistics(2, 2, mailbox=2, handled=2, failed=0, restarts=0)
-        assert str(pool.tree()).startswith("clerks (Crew)  running")
+        assert str(pool.tree()).startswith("clerks (PoolSupervisor)  running")
         assert repr(router) == "<router to a pool of Clerk>"
         gate.open()
