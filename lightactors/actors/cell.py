@@ -413,11 +413,17 @@ class Cell(Owner):
         self.death = death_of(self, error, message)
         if not self._is_kept():
             if self._opened:
-                self.owner.order(self.hears_failure or self.owner.child_failed, self, error)
+                self.owner.order(self._who_hears_of_failure(), self, error)
             if self.state < State.LEAVING:
                 self.mailbox.close()
         if self.state < State.LEAVING:
             self._cut()
+
+    def _who_hears_of_failure(self) -> Callable[[Cell, BaseException], object]:
+        if self.hears_failure is not None:
+            return self.hears_failure
+        # A supervised actor that fails while it is being stopped is no reason for its supervisor to fail.
+        return self.owner.child_failed if self.kept_by is None else self.kept_by.failed_at_its_end
 
     def _is_kept(self) -> bool:
         """Tell whether another incarnation may follow. One that was never ready is its spawner's to deal with."""

@@ -72,6 +72,10 @@ class Keeper:
         """Tell whether another incarnation follows the one that has ended; from any thread."""
         return is_restarted(self.restart_of(cell.options), failed=cell.has_failed())
 
+    def failed_at_its_end(self, cell: Cell, error: BaseException) -> None:
+        """Hear that a child has failed that is not to be started again, for it was being stopped."""
+        logger.error("actor %s failed while it was being stopped", cell.path, exc_info=error)
+
     def ended(self, cell: Cell) -> None:
         """Hear that a child's incarnation has ended by itself."""
         self._ended.append(cell)

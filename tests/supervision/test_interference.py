@@ -220,3 +220,17 @@ async def test_exit_in_a_restart_is_a_failed_start() -> None:
         leaver = await supervisor.spawn(Leaver)
         await leaver.fail.tell()
         assert await leaver.count() == 3
+
+
+@la.actor
+class Sore:
+    def on_stop(self) -> None:
+        raise Oops("sore")
+
+
+async def test_supervised_child_that_fails_while_it_is_stopped_fails_nobody_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with la.open_system(), la.supervise() as supervisor:
+        await supervisor.spawn(Sore)
+    assert "failed while it was being stopped" in caplog.text
