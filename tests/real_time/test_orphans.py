@@ -324,6 +324,10 @@ def interrupt_at_any_moment(start: Start, seed: int) -> float:
     errors = first + errors
 
     told = f"seed {seed}, {number.name}, {body[-200:]}, {status}, {took:.2f} s\n{output}{errors}"
+    if first.lstrip().startswith("+ Exception Group"):
+        # Before there was any system of ours, in a task group of the program's: trio wraps its own KeyboardInterrupt.
+        assert status == 1, told
+        return took
     assert status in (BY_CTRL_C if number is signal.SIGINT else [128 + number, -number]), told
     assert took < (BOUND if in_systems else BOUND + 3 * 5), told
     if "lightactors: stopping" in errors:  # else Ctrl-C was Python's, and its complaints are
