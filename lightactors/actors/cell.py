@@ -292,6 +292,7 @@ class Cell(Owner):
                     return False
             else:
                 if ask is not None:
+                    self._turn = None  # first: whoever has the reply may look at once how busy the actor is
                     ask.answer(value)
             if method.waits and self._scope is not None and self._scope.cancel_called:
                 return False
