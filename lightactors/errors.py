@@ -195,12 +195,12 @@ def text_of(error: BaseException) -> str:
         return "(its text can't be had: __str__ raised)"
 
 
-def shown(error: object) -> str:
-    """Return an error as text for another one's message; never raising, for the user's own repr may be broken."""
+def shown(value: object) -> str:
+    """Return a value as text for an error's message; never raising, for the user's own repr may be broken."""
     try:
-        return repr(error)
+        return repr(value)
     except Exception:
-        return f"<{type(error).__name__}>"
+        return f"<{type(value).__name__}>"
 
 
 def check_seconds(name: str, value: object) -> float:

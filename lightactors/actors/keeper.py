@@ -18,7 +18,7 @@ from lightactors.actors.flag import Flag
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.owner import State
 from lightactors.actors.stopping import stop_all
-from lightactors.errors import ConfigurationError, RestartsExhausted, shown
+from lightactors.errors import ActorStopped, ConfigurationError, RestartsExhausted, shown
 from lightactors.supervision.ladder import Rung
 from lightactors.supervision.restarts import Budget, Member, Plan, after_end, delay, is_restarted
 
@@ -144,7 +144,7 @@ class Keeper:
             self._owner.shut_down()
 
     def _note(self, cell: Cell) -> None:
-        error = cell.error or RestartsExhausted(f"actor {cell.path} was cancelled")
+        error = cell.error or ActorStopped(f"actor {cell.path} was cancelled, and nobody had asked for it")
         self._failures.append(error)
         logger.error("actor %s failed", cell.path, exc_info=error)
 
@@ -179,6 +179,8 @@ class Keeper:
             except Exception:
                 return cell.was_stopped()  # then nothing comes back, and the next one's turn it is
         if scope.cancelled_caught:
+            # Suspended first: its end is dealt with below, and must not be reported to `ended` besides.
+            cell.order(cell.suspend)
             cell.order(cell.fail, TimeoutError(f"actor {cell.path} was not ready within start_timeout={timeout} s"))
             (rung,) = await stop_all([cell], suspend=True)
             if rung is Rung.ABANDON:

@@ -108,12 +108,15 @@ class Loop(ABC):
         """
         self._posted.append((function, args))
         if not self._waking:
-            self._waking = True
-            try:
-                self._wake()
-            except RuntimeError:
-                self._posted.clear()
-                self._waking = False
+            self._wake_once()
+
+    def _wake_once(self) -> None:
+        self._waking = True
+        try:
+            self._wake()
+        except RuntimeError:
+            self._posted.clear()
+            self._waking = False
 
     def order(self, function: Callable[..., object], *args: Any) -> None:
         """Call `function` in the loop: at once if that is where we are, else soon."""
@@ -132,8 +135,7 @@ class Loop(ABC):
                 function(*args)
         finally:
             if posted:  # one has raised, and the others are still to be called
-                self._waking = True
-                self._wake()
+                self._wake_once()
 
 
 class _AsyncioSlot:

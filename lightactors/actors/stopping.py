@@ -168,7 +168,8 @@ class _Climb:
 
     def finish(self) -> None:
         cell = self.cell
-        cell.rung = cell.rung or self.rung
+        if not self._suspend:
+            cell.rung = cell.rung or self.rung
         if cell.thread is not None and self.rung is not Rung.ABANDON and not self._suspend:
             # Its own word that it has left may still be on the way to this loop; the name is to be free now.
             cell.owner.order(cell.leave_the_tree)

@@ -16,8 +16,8 @@ from lightactors.actors.spawn import Spawner
 from lightactors.actors.stopping import stop_all
 from lightactors.actors.supervisor import Supervisor
 from lightactors.actors.survey import WITHIN
+from lightactors.actors.system import raise_failures
 from lightactors.actors.tree import Tree
-from lightactors.errors import raise_together
 from lightactors.supervision.spec import AutoShutdown, Policy, Strategy
 
 
@@ -94,5 +94,4 @@ async def supervise(
         raise
     finally:
         await stop_all([cell])
-        if error is None or isinstance(error, Exception):
-            raise_together("several failures under a supervisor", [*failures, *([error] if error else [])])
+        raise_failures("supervisor", cell.path, failures, error)

@@ -112,18 +112,18 @@ class System(Owner, Spawner):
         with anyio.CancelScope(shield=True):
             await self.stop_children()
 
-    def raise_failures(self, error: BaseException | None = None) -> None:
-        """Raise what actors have died of, together with the block's own `error`: one as itself, several as a group."""
-        if error is not None and not isinstance(error, Exception):
-            # Ctrl-C or a cancellation is on its way and must not be replaced.
-            for failure in self.failures:
-                logger.error("an actor of system %s failed", self.name, exc_info=failure)
-        elif self.failures:
-            causes = self.failures if error is None else [*self.failures, error]
-            raise_together(f"several failures in system {self.name!r}", causes)
-
     def __repr__(self) -> str:
         return f"<system {self.name}: {len(self.children)} actors>"
+
+
+def raise_failures(kind: str, name: str, failures: list[BaseException], error: BaseException | None) -> None:
+    """Raise what a block's actors have died of, and the block's own `error`: one as itself, several as a group."""
+    if error is not None and not isinstance(error, Exception):
+        # Ctrl-C or a cancellation is on its way and must not be replaced.
+        for failure in failures:
+            logger.error("an actor of %s %s failed", kind, name, exc_info=failure)
+    elif failures:
+        raise_together(f"several failures in {kind} {name!r}", failures if error is None else [*failures, error])
 
 
 def _count(owner: Owner) -> int:
@@ -166,4 +166,4 @@ async def open_system(
         finally:
             owners.current.reset(token)
             await system.stop()
-            system.raise_failures(error)
+            raise_failures("system", system.name, system.failures, error)

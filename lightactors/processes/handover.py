@@ -8,22 +8,26 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import os
 import pickle
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from multiprocessing import spawn as multiprocessing_spawn
 from typing import Any
 
 from lightactors.contract import Behaviour
-from lightactors.errors import SpawnError
+from lightactors.errors import SpawnError, shown
 from lightactors.supervision.ladder import Ladder
 from lightactors.supervision.spec import ChildOptions, ChildSpec
 
 _MAIN = "__main__"
 _MAIN_IN_CHILD = "__mp_main__"
 """What multiprocessing, and so we, call the program's main module in a process that has imported it."""
+
+_MAIN_DATA = ("init_main_from_name", "init_main_from_path", "sys_argv")
+"""What multiprocessing needs to know to import it there."""
 
 _PREAMBLE = 8
 """Bytes that come before anything else, for the child has to know which loop to run before it can read on it."""
@@ -64,7 +68,6 @@ class HandOver:
     owner: str  # the path of its owner
     mailbox: float
     ladder: Ladder
-    main: Mapping[str, Any] = field(default_factory=dict)  # how to import the program's main module, where it is needed
 
     def spec(self) -> ChildSpec:
         """Return what is to be spawned; on the child's side."""
@@ -79,7 +82,7 @@ def pack(what: HandOver, path: str, persistent_id: Callable[[object], object]) -
     kind = what.kind.function if isinstance(what.kind, Behaviour) else what.kind
     named = _Kind(_MAIN if kind.__module__ == _MAIN_IN_CHILD else kind.__module__, kind.__qualname__)
     if _is_importable(named, what.kind):
-        what = _replaced(what, named)
+        what = replace(what, kind=named)
         pickler: Any = pickle.Pickler
     else:
         pickler = _by_value(kind, path)
@@ -89,13 +92,9 @@ def pack(what: HandOver, path: str, persistent_id: Callable[[object], object]) -
     return pickle.dumps(main) + body
 
 
-def _replaced(what: HandOver, kind: _Kind) -> HandOver:
-    return HandOver(kind, what.args, what.kwargs, what.name, what.owner, what.mailbox, what.ladder)
-
-
 def _is_importable(named: _Kind, kind: Any) -> bool:
     if named.module == _MAIN and not _main_module():
-        return False  # a notebook, or a prompt
+        return False
     try:
         return named.find() is kind
     except (ImportError, AttributeError):
@@ -105,11 +104,9 @@ def _is_importable(named: _Kind, kind: Any) -> bool:
 def _main_module() -> dict[str, Any]:
     """Return how a child finds what this program's main module defines, as multiprocessing does; empty: it can't."""
     data = multiprocessing_spawn.get_preparation_data("")
-    return (
-        {key: data[key] for key in ("init_main_from_name", "init_main_from_path", "sys_argv") if key in data}
-        if ("init_main_from_name" in data or "init_main_from_path" in data)
-        else {}
-    )
+    if "init_main_from_name" not in data and not os.path.exists(data.get("init_main_from_path", "")):
+        return {}  # a notebook, a prompt, or a program that came from a pipe
+    return {key: data[key] for key in _MAIN_DATA if key in data}
 
 
 def _by_value(kind: Any, path: str) -> Any:
@@ -153,7 +150,7 @@ def _culprit(what: HandOver, pickler: Any) -> str:
         try:
             pickler(io.BytesIO()).dump(value)
         except Exception:
-            return f"{name}, {value!r},"
+            return f"{name}, {shown(value)},"
     return "its class"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -485,3 +486,26 @@ async def test_descriptors_of_a_process_stay_out_of_the_forkserver() -> None:
         held = {os.readlink(entry.path) for entry in os.scandir(f"/proc/{server.pid}/fd")}
 
         assert not any(name.startswith("pipe:") for name in held)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cloudpickle") is None, reason="only cloudpickle sends it by value")
+def test_class_of_a_program_that_came_from_a_pipe_is_sent_by_value() -> None:
+    program = """
+import anyio
+import lightactors as la
+
+@la.actor
+class Greeter:
+    @la.handler
+    def greet(self) -> str:
+        return "hello"
+
+async def main():
+    async with la.open_system() as system:
+        print(await (await system.options(place="process").spawn(Greeter)).greet())
+
+if __name__ == "__main__":
+    anyio.run(main)
+"""
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.stdout, done.stderr) == ("hello\n", "")

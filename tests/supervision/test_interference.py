@@ -234,3 +234,22 @@ async def test_supervised_child_that_fails_while_it_is_stopped_fails_nobody_else
     async with la.open_system(), la.supervise() as supervisor:
         await supervisor.spawn(Sore)
     assert "failed while it was being stopped" in caplog.text
+
+
+@la.actor
+class Touchy:
+    @la.handler
+    def fail(self) -> None:
+        raise Oops("touchy")
+
+    @la.handler
+    def ping(self) -> None: ...
+
+
+async def test_sibling_that_was_started_again_was_stopped_by_nobody() -> None:
+    async with la.open_system(), la.supervise("one_for_all") as supervisor:
+        sore, other = [await supervisor.spawn(Touchy) for _ in range(2)]
+        await sore.fail.tell()
+        await sore.ping()
+        assert la.statistics(other).restarts == 1
+        assert "somebody stopped it" not in str(la.why(other))
