@@ -13,10 +13,22 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    overload,
+)
 
 from lightactors.errors import ContractError, UnknownHandler, WrongCall, WrongMessage
 
@@ -28,6 +40,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
+
+Role: TypeAlias = Literal["runner", "algorithm", "viewer", "admin"]
+"""What a caller from another node may do, as its token says: see `handler`."""
+
+ROLES: tuple[Role, ...] = get_args(Role)
 
 Eventually: TypeAlias = R | Awaitable[R]
 """A value now, or an awaitable that brings it: what a plain `interleaved` handler may return."""
@@ -56,10 +73,15 @@ class Method:
     kind: Kind
     idempotent: bool
     interleaved: bool
+    roles: frozenset[str] | None  # who may call it from another node; None: everybody but a viewer
     waits: bool  # the function may return an awaitable
     signature: inspect.Signature
     least: float  # positional arguments that a call without keywords needs; inf: it needs keywords
     most: float
+
+    def admits(self, role: str) -> bool:
+        """Tell whether a role may call it."""
+        return role == "admin" or (role != "viewer" if self.roles is None else role in self.roles)
 
     def fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Tell from the number of arguments alone whether the call is fine; False means: look closer."""
@@ -171,10 +193,13 @@ class _Direct:
 class _AnyHandler(Generic[P, R_co]):
     """What both handler descriptors share: the function, its rules and its row."""
 
-    def __init__(self, function: Callable[..., Any], *, idempotent: bool, interleaved: bool) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, idempotent: bool, interleaved: bool, roles: frozenset[str] | None
+    ) -> None:
         self.function = function
         self.idempotent = idempotent
         self.interleaved = interleaved
+        self.roles = roles
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
         self.__wrapped__ = function
@@ -234,8 +259,16 @@ def handler(function: Callable[Concatenate[A, P], Coroutine[Any, Any, R]]) -> Ha
 @overload
 def handler(function: Callable[Concatenate[A, P], R | Awaitable[R]]) -> Handler[P, R]: ...
 @overload
-def handler(*, idempotent: bool = False, interleaved: bool = False) -> _Decorator: ...
-def handler(function: Callable[..., Any] | None = None, *, idempotent: bool = False, interleaved: bool = False) -> Any:
+def handler(
+    *, idempotent: bool = False, interleaved: bool = False, roles: Iterable[Role] | None = None
+) -> _Decorator: ...
+def handler(
+    function: Callable[..., Any] | None = None,
+    *,
+    idempotent: bool = False,
+    interleaved: bool = False,
+    roles: Iterable[Role] | None = None,
+) -> Any:
     """Make a method a handler: callers reach it by message, one at a time.
 
     A plain `def` never waits and is the fast path. An `async def` may wait and holds the mailbox while it
@@ -246,14 +279,27 @@ def handler(function: Callable[..., Any] | None = None, *, idempotent: bool = Fa
       messages; a plain `def` takes its turn and may return an awaitable (`Eventually`), which is waited for
       outside the mailbox.
     - `idempotent`: running it twice does no harm, so it may be sent again after a lost link.
+    - `roles`: whose token lets them call it from another node, besides an admin's, which lets them call
+      everything: some of `"runner"`, `"algorithm"` and `"viewer"`. Default: runner and algorithm.
     """
+    allowed = _roles(roles)
 
     def decorate(function: Callable[..., Any]) -> Any:
         _refuse_what_is_no_method(function)
         descriptor: type[_AnyHandler[Any, Any]] = StreamHandler if inspect.isasyncgenfunction(function) else Handler
-        return descriptor(function, idempotent=idempotent, interleaved=interleaved)
+        return descriptor(function, idempotent=idempotent, interleaved=interleaved, roles=allowed)
 
     return decorate if function is None else decorate(function)
+
+
+def _roles(roles: Iterable[str] | None) -> frozenset[str] | None:
+    if roles is None:
+        return None
+    given = [roles] if isinstance(roles, str) else roles
+    for role in given:
+        if role not in ROLES:
+            raise ContractError(f"roles={roles!r}: {role!r} is no role; choose from {', '.join(map(repr, ROLES))}")
+    return frozenset(given)
 
 
 def _refuse_what_is_no_method(function: object) -> None:
@@ -278,6 +324,7 @@ def _row(actor: str, name: str, declared: _AnyHandler[Any, Any]) -> Method:
         kind=_kind(function),
         idempotent=declared.idempotent,
         interleaved=declared.interleaved,
+        roles=declared.roles,
         waits=declared.interleaved or inspect.iscoroutinefunction(function),
         signature=inspect.signature(function).replace(parameters=parameters),
         least=math.inf if needs_keywords else sum(p.default is p.empty for p in positional),

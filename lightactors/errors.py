@@ -11,7 +11,9 @@ LightActorsError
 │   ├── UnknownHandler      the actor has no such handler (an AttributeError too)
 │   ├── AskCycle            the asked actor waits, directly or not, for the asker
 │   ├── CannotTravel        a value that can't leave its process (a TypeError too)
+│   ├── AccessDenied        the caller's role may not do this
 │   └── LinkLost            the link ended before the reply came: the message may have run
+├── ConnectFailed           no node answers at the address, or not as one of ours
 ├── LinkError               the other end of a link broke the protocol; the link is closed
 ├── ActorFailed             a remote handler raised an exception whose class is not known here
 ├── ContractError           an actor, agent or algorithm is declared wrongly (a TypeError too)
@@ -90,8 +92,16 @@ class CannotTravel(SendError, TypeError):
     """A value can't leave its process: no bytes stand for its type, or it is too large for the link."""
 
 
+class AccessDenied(SendError):
+    """There was no token, a wrong one, or one whose role may not do this; nothing ran."""
+
+
 class LinkLost(SendError):
     """The link to the actor ended before the reply came; the message may have run."""
+
+
+class ConnectFailed(LightActorsError):
+    """There is no node of ours at the address, or it could not be reached; nothing was sent."""
 
 
 class LinkError(LightActorsError):

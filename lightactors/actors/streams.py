@@ -207,6 +207,7 @@ def _step_method(interleaved: bool) -> Method:
         kind=Kind.ASYNC,
         idempotent=False,
         interleaved=interleaved,
+        roles=None,
         waits=True,
         signature=inspect.signature(_step),
         least=1,
