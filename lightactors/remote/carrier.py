@@ -1,6 +1,6 @@
 """The carrier: takes a link's bytes over a connected stream socket, on asyncio and on trio.
 
-A carrier puts what comes into `link.room`, calls `link.receive`, `link.resume` and `link.lose`, sets
+A carrier writes what `link.take` gives it, calls `link.receive`, `link.resume` and `link.lose`, sets
 `link.is_writable`, and gives the link `wake` (something is to be written) and `shut` (close, after writing what
 there is).
 """
@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from lightactors.actors import loops
+from lightactors.errors import LinkError
+from lightactors.remote.frames import Buffer, Parser, pack
 
 if TYPE_CHECKING:
     from lightactors.actors.loops import Slot
-    from lightactors.remote.frames import Buffer
     from lightactors.remote.link import Link
 
 _SLICE = 256 * 1024
@@ -34,9 +35,32 @@ async def carry(link: Link, sock: socket.socket) -> None:
         await asyncio.get_running_loop().create_connection(lambda: _AsyncioCarrier(link), sock=sock)
 
 
+class _Bytes:
+    """A link's batches, as a socket takes and brings them."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._parser = Parser(link.limit)
+        self.room = self._parser.room
+
+    def came(self, count: int) -> None:
+        """Give the link what was put into the room."""
+        try:
+            batches = self._parser.filled(count)
+        except LinkError as error:
+            self._link.lose(f"the other end broke the protocol: {error}")
+        else:
+            if batches:
+                self._link.receive(batches)
+
+    def to_write(self) -> list[Buffer]:
+        return [part for batch in self._link.take() for part in pack(batch)]
+
+
 class _AsyncioCarrier(asyncio.BufferedProtocol):
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._bytes = _Bytes(link)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._is_awake = False
@@ -49,10 +73,10 @@ class _AsyncioCarrier(asyncio.BufferedProtocol):
         self._transport = transport
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._link.room()
+        return self._bytes.room()
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._link.receive(nbytes)
+        self._bytes.came(nbytes)
 
     def pause_writing(self) -> None:
         self._is_paused = True
@@ -78,7 +102,7 @@ class _AsyncioCarrier(asyncio.BufferedProtocol):
         self._write()
 
     def _take(self) -> None:
-        for part in self._link.take():
+        for part in self._bytes.to_write():
             self._unwritten.extend(part[at : at + _SLICE] for at in range(0, len(part), _SLICE))
 
     def _write(self) -> None:
@@ -103,6 +127,7 @@ class _TrioCarrier:
         import trio  # optional: only who runs trio has it
 
         self._link = link
+        self._bytes = _Bytes(link)
         self._trio = trio
         self._socket = trio.socket.from_stdlib_socket(sock)
         self._stream = trio.SocketStream(self._socket)
@@ -132,8 +157,8 @@ class _TrioCarrier:
     async def _read(self) -> None:
         reason: Exception | None = None
         try:
-            while count := await self._socket.recv_into(self._link.room()):
-                self._link.receive(count)
+            while count := await self._socket.recv_into(self._bytes.room()):
+                self._bytes.came(count)
         except (OSError, self._trio.ClosedResourceError) as error:
             reason = error
         finally:
@@ -151,7 +176,7 @@ class _TrioCarrier:
 
     async def _next_parts(self) -> list[Buffer]:
         """Wait for something to write; nothing: the link is to be closed."""
-        while not (parts := self._link.take()) and not self._is_closing:
+        while not (parts := self._bytes.to_write()) and not self._is_closing:
             self._slot = self._loop.slot()
             await self._slot
         return parts

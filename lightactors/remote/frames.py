@@ -150,13 +150,21 @@ class Survey(Frame, tag=20):
     within: float
 
 
+class Piece(Frame, tag=21):
+    """A part of a large frame; the last one completes it."""
+
+    is_last: bool
+    data: memoryview
+
+
 AnyFrame: TypeAlias = (
     Ask | Tell | Reply | Error | Cancel | Open | Item | End | Grant | Credit | Watch | Terminated | Stop
-    | HandOver | Ready | Failed | Goodbye | Ping | Pong | Survey
+    | HandOver | Ready | Failed | Goodbye | Ping | Pong | Survey | Piece
 )  # fmt: skip
 
 _encoder = Encoder()
 _decoder = Decoder(list[AnyFrame])
+_frame_decoder = Decoder(AnyFrame)
 
 
 def pack(batch: list[AnyFrame]) -> list[Buffer]:
@@ -214,7 +222,7 @@ class Parser:
             if end > have:
                 self._need = _PREFIX + size
                 break
-            batches.append(_decoded(data[start + _PREFIX : end]))
+            batches.append(decode(data[start + _PREFIX : end]))
             start = end
         self._keep(data[start:])
         return batches
@@ -232,7 +240,26 @@ def _memory(size: int) -> memoryview:
     return memoryview(bytearray(size) if READ < size <= _WARM else mmap.mmap(-1, size))
 
 
-def _decoded(data: memoryview) -> list[AnyFrame]:
+def encode(batch: list[AnyFrame]) -> bytes:
+    """Return a batch as bytes, for a carrier that keeps messages apart."""
+    return _encoder.encode(batch)
+
+
+def encode_frame(frame: AnyFrame) -> bytes:
+    return _encoder.encode(frame)
+
+
+def decode_frame(data: bytes | bytearray) -> AnyFrame:
+    """Return a frame; raise `LinkError` for what is none."""
+    try:
+        frame: AnyFrame = _frame_decoder.decode(data)
+    except MALFORMED as error:
+        raise LinkError(f"what came in pieces is no frame: {error}") from None
+    return frame
+
+
+def decode(data: bytes | memoryview) -> list[AnyFrame]:
+    """Return a batch; raise `LinkError` for what is none."""
     try:
         return _decoder.decode(data)
     except MALFORMED as error:

@@ -1,13 +1,14 @@
-"""The link between two nodes, without its socket: frames in, calls out; calls in, bytes out.
+"""The link between two nodes, without its connection: frames in, calls out; calls in, frames out.
 
-A plain object on one loop's thread; the carrier feeds it and fetches what is to be written. Whatever was sent
-when the loop comes round leaves as one batch.
+A plain object on one loop's thread; the carrier feeds it with what came and fetches what is to be written. Whatever
+was sent when the loop comes round leaves as one batch.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +17,8 @@ from msgspec import Raw
 
 from lightactors.errors import LinkError, LinkLost
 from lightactors.remote import frames
-from lightactors.remote.frames import BATCH, LIMIT, AnyFrame, Buffer, Parser, pack
+from lightactors.remote.frames import BATCH, LIMIT, AnyFrame
+from lightactors.remote.lane import Assembly, Lane
 
 if TYPE_CHECKING:
     from lightactors.remote.standin import StandIn
@@ -103,15 +105,27 @@ _PURGE_AT = 64
 class Link:
     """One end of the conversation of two nodes."""
 
-    def __init__(self, label: str, service: Callable[[Link], Service], listener: Listener, limit: int = LIMIT) -> None:
+    def __init__(
+        self,
+        label: str,
+        service: Callable[[Link], Service],
+        listener: Listener,
+        limit: int = LIMIT,
+        *,
+        piece: float = math.inf,
+        role: str = "admin",
+    ) -> None:
+        """Make one end: messages may have `limit` bytes, larger ones than `piece` go in pieces beside the others."""
         self.label = label
         self.limit = limit
         self.listener = listener
+        self.role = role  # what the other end may do here
         self.error: LinkLost | None = None  # why it has ended
         self.is_writable = True  # it is open, and its carrier keeps up
         self.wake: Callable[[], object] = lambda: None  # the carrier's: something is to be written
         self.shut: Callable[[], object] = lambda: None  # the carrier's: close the socket, after writing
-        self._parser = Parser(limit)
+        self._lane = Lane(piece)
+        self._assembly = Assembly(limit)
         self._ids = itertools.count()
         self._waiters: dict[int, Waiter] = {}
         self._pings: dict[int, Callable[[], object]] = {}
@@ -123,7 +137,12 @@ class Link:
         self._batches: list[list[AnyFrame]] = []
         self._size = 0
         self.service = service(self)
-        self._actions: dict[type[AnyFrame], Callable[[Any], None]] = {
+        self._actions = self._table()
+
+    def _table(self) -> dict[type[AnyFrame], Callable[[Any], None]]:
+        """Return what is done about each kind of frame."""
+        listener = self.listener
+        return {
             frames.Ask: self.service.asked,
             frames.Tell: self.service.told,
             frames.Open: self.service.opened,
@@ -144,6 +163,7 @@ class Link:
             frames.Goodbye: lambda _: listener.goodbye(self),
             frames.Ping: lambda frame: self.send(frames.Pong(frame.id)),
             frames.Pong: self._ponged,
+            frames.Piece: self._pieced,
         }
 
     # Out
@@ -159,6 +179,8 @@ class Link:
             return
         if not self._batch:
             self.wake()
+        if self._lane.takes(frame, size):
+            return
         self._batch.append(frame)
         self._size += size
         if self._size > BATCH:
@@ -169,12 +191,13 @@ class Link:
         self._batch = []
         self._size = 0
 
-    def take(self) -> list[Buffer]:
-        """Return what is to be written now."""
+    def take(self) -> list[list[AnyFrame]]:
+        """Return the batches to be written now; while large messages are on their way, the next call has more."""
+        self._batch.extend(self._lane.next_frames())
         if self._batch:
             self._cut()
         batches, self._batches = self._batches, []
-        return [part for batch in batches for part in pack(batch)]
+        return batches
 
     def ask(self, target: int, method: str, body: bytes, waiter: Waiter) -> int:
         """Send an ask; return its id."""
@@ -234,14 +257,10 @@ class Link:
 
     # In
 
-    def room(self) -> memoryview:
-        """Return where to put what comes."""
-        return self._parser.room()
-
-    def receive(self, count: int) -> None:
-        """Act on the bytes that were put into the room. What makes no sense ends the link, and nothing else."""
+    def receive(self, batches: list[list[AnyFrame]]) -> None:
+        """Act on what has come. What makes no sense ends the link, and nothing else."""
         try:
-            for batch in self._parser.filled(count):
+            for batch in batches:
                 for frame in batch:
                     self._actions[type(frame)](frame)
         except LinkError as error:
@@ -271,6 +290,11 @@ class Link:
         waiter = self._waiters.pop(frame.id, None)
         if waiter is not None:
             waiter.ended()
+
+    def _pieced(self, frame: frames.Piece) -> None:
+        whole = self._assembly.add(frame)
+        if whole is not None:
+            self._actions[type(whole)](whole)
 
     def _ponged(self, frame: frames.Pong) -> None:
         tell = self._pings.pop(frame.id, None)
@@ -331,6 +355,7 @@ class Link:
         self.error = LinkLost(f"the link to {self.label} ended: {reason}")
         self.is_writable = False
         self._batch, self._batches = [], []
+        self._lane.clear()
         self._pings.clear()
         self.service.lost()
         for standins in list(self._standins.values()):
