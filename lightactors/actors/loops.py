@@ -54,6 +54,10 @@ class Loop(ABC):
         """Tell whether the caller runs in this very loop."""
 
     @abstractmethod
+    def soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function when this loop comes round; on the loop."""
+
+    @abstractmethod
     def slot(self) -> Slot:
         """Return a new slot; it belongs to this loop and is set only from it (elsewhere: `post`)."""
 
@@ -165,6 +169,9 @@ class AsyncioLoop(Loop):
         # The variant of get_running_loop() that doesn't raise; asyncio exports it for framework authors.
         return asyncio._get_running_loop() is self._loop  # noqa: SLF001
 
+    def soon(self, function: Callable[..., object], *args: Any) -> None:
+        self._loop.call_soon(function, *args)
+
     def slot(self) -> Slot:
         return _AsyncioSlot(self._loop.create_future())
 
@@ -256,6 +263,9 @@ class TrioLoop(Loop):
             return self._lowlevel.current_trio_token() is self._token
         except RuntimeError:
             return False
+
+    def soon(self, function: Callable[..., object], *args: Any) -> None:
+        self._token.run_sync_soon(function, *args)
 
     def slot(self) -> Slot:
         return _TrioSlot(self._lowlevel)

@@ -13,7 +13,7 @@ import grpc.aio
 
 from lightactors.contract import Role
 from lightactors.errors import ConfigurationError
-from lightactors.remote.security import Tls, Tokens
+from lightactors.security import Tls, Tokens
 
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 

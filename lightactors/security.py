@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from lightactors.contract import ROLES as ROLES
 from lightactors.contract import Role as Role
 from lightactors.errors import ConfigurationError
-from lightactors.remote.address import Address
+from lightactors.address import Address
 
 TOKEN_FILE = "LIGHTACTORS_TOKEN_FILE"
 """The environment variable that names the token file of who passes no token."""
