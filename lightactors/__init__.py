@@ -37,17 +37,24 @@ from lightactors.actors import statistics as statistics
 from lightactors.actors import stop as stop
 from lightactors.actors import supervise as supervise
 from lightactors.actors import survey as survey
+from lightactors.actors import system as _system
 from lightactors.actors import watch as watch
 from lightactors.actors import why as why
 from lightactors.actors.starting import PLACES
 from lightactors.contract import Eventually as Eventually
 from lightactors.contract import Mailbox as Mailbox
 from lightactors.contract import Message as Message
+from lightactors.contract import Role as Role
 from lightactors.contract import actor as actor
 from lightactors.contract import handler as handler
-from lightactors.processes import Limits as Limits
+from lightactors.security import Tls as Tls
+from lightactors.security import Tokens as Tokens
+from lightactors.supervision.limits import Limits as Limits
 
 if TYPE_CHECKING:
+    from lightactors.remote.connect import RemoteNode as RemoteNode
+    from lightactors.remote.connect import connect as connect
+    from lightactors.remote.directory import ActorInfo as ActorInfo
     from lightactors.training import *  # noqa: F403
 
 __version__ = "0.1.0"
@@ -64,16 +71,33 @@ async def _begin_in_process(owner: Any, name: str, spec: Any) -> Any:
 PLACES["process"] = _begin_in_process
 
 
+async def _open_doors(system: Any, doors: Any) -> None:
+    # Imported late, like all that needs gRPC.
+    await importlib.import_module("lightactors.remote.connect").open_doors(system, doors)
+
+
+_system.open_doors = _open_doors
+
+_LATE = {
+    "connect": "lightactors.remote.connect",
+    "RemoteNode": "lightactors.remote.connect",
+    "ActorInfo": "lightactors.remote.directory",
+}
+"""What is imported when it is first used, besides the training kit."""
+
+
 def _training() -> Any:
     # Imported late: it is the heavier half, and who only wants actors never needs it.
     return importlib.import_module("lightactors.training")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
     if name.startswith("_") or name not in _training().__all__:
         raise AttributeError(f"module 'lightactors' has no attribute {name!r}")
     return getattr(_training(), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(_eager | {*_training().__all__})
+    return sorted(_eager | {*_LATE} | {*_training().__all__})

@@ -332,6 +332,28 @@ def _row(actor: str, name: str, declared: _AnyHandler[Any, Any]) -> Method:
     )
 
 
+def maker(kind: Any) -> Method:
+    """Return how an actor of a class or behaviour is made, as a row: for arguments that come from elsewhere."""
+    is_behaviour = isinstance(kind, Behaviour)
+    function = kind.function if is_behaviour else kind.__init__
+    signature = inspect.signature(function)
+    # Without its self, or its mailbox; `object.__init__` takes anything by its signature, and nothing in truth.
+    own = [] if function is object.__init__ else list(signature.parameters.values())[1:]
+    return Method(
+        actor=kind.name if is_behaviour else kind.__name__,
+        name="__init__",
+        function=function,
+        kind=Kind.PLAIN,
+        idempotent=False,
+        interleaved=False,
+        roles=None,
+        waits=False,
+        signature=signature.replace(parameters=own, return_annotation=inspect.Signature.empty),
+        least=math.inf,  # each call is checked
+        most=0,
+    )
+
+
 class _Annotation(str):
     """An annotation that was never evaluated, shown without its quotes."""
 

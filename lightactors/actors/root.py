@@ -76,6 +76,11 @@ adopt = _spawner.adopt
 child = _spawner.child
 
 
+def system_here() -> System:
+    """Return the system that the code runs in, or else the default root."""
+    return _spawner.owner().system
+
+
 async def survey(*, within: float = WITHIN) -> Tree:
     """Return a snapshot of the system that the code runs in, or else of the default root. See `System.survey`."""
-    return await _spawner.owner().system.survey(within=within)
+    return await system_here().survey(within=within)

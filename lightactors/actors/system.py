@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextvars
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lightactors.actors.keeper import Keeper
     from lightactors.actors.loops import Loop
     from lightactors.actors.survey import Words
+    from lightactors.security import Tls, Tokens
 
 logger = logging.getLogger("lightactors")
 
@@ -63,8 +64,11 @@ class System(Owner, Spawner):
         self.context = contextvars.copy_context()
         self.failures: list[BaseException] = []
         self.on_failure: Callable[[], object] = lambda: None
+        self.on_leave: Callable[[], object] = lambda: None
         # What Ctrl-C asks for; called in a signal handler, so it only posts and raises flags. None: there is no block.
         self.on_interrupt: Callable[[], object] | None = None
+        self.at_end: list[Callable[[], Awaitable[None]]] = []  # what is done when the actors have stopped
+        self.addresses: list[str] = []
         self.hurry = Flag()  # raised by the second Ctrl-C: nobody is waited for any more before he is cancelled
         self._stopping = False
         self._dead_letters: deque[DeadLetter] = deque(maxlen=100)
@@ -111,6 +115,12 @@ class System(Owner, Spawner):
         self._stopping = True
         with anyio.CancelScope(shield=True):
             await self.stop_children()
+            for end in self.at_end:
+                await end()
+
+    def leave(self) -> None:
+        """Have the block left, as if it had come to its end."""
+        self.on_leave()
 
     def __repr__(self) -> str:
         return f"<system {self.name}: {len(self.children)} actors>"
@@ -130,9 +140,38 @@ def _count(owner: Owner) -> int:
     return sum(1 + _count(child) for child in list(owner.children.values()))
 
 
+@dataclass(frozen=True)
+class Doors:
+    """How others may come in: see `open_system`."""
+
+    listen: str | Sequence[str]
+    tls: Tls | None = None
+    tokens: Tokens | None = None
+    insecure: bool = False
+    spawnable: Sequence[Any] = ()
+    max_message: int | None = None
+
+
+def _no_doors(system: System, doors: Doors) -> Awaitable[None]:
+    raise AssertionError("nobody has said how doors are opened")
+
+
+open_doors: Callable[[System, Doors], Awaitable[None]] = _no_doors
+"""Opens a system's doors; what does it lies above this module, and puts itself here."""
+
+
 @asynccontextmanager
 async def open_system(
-    name: str = "local", *, grace: float | Ladder = GRACE, blocked_after: float = BLOCKED_AFTER
+    name: str = "local",
+    *,
+    grace: float | Ladder = GRACE,
+    blocked_after: float = BLOCKED_AFTER,
+    listen: str | Sequence[str] | None = None,
+    tls: Tls | None = None,
+    tokens: Tokens | None = None,
+    insecure: bool = False,
+    spawnable: Sequence[Any] = (),
+    max_message: int | None = None,
 ) -> AsyncGenerator[System]:
     """Open a system for the block; `spawn` inside the block belongs to it, and nothing outlives it.
 
@@ -145,6 +184,14 @@ async def open_system(
     On the main thread, Ctrl-C cancels the block and leaves it as KeyboardInterrupt after the stop; a second one
     cancels at once what still drains, a third kills the program. SIGTERM and SIGHUP do what the first Ctrl-C
     does and leave the block as `SystemExit(128 + number)`. Handlers of your own stay.
+
+    With `listen`, other nodes reach the actors here (`connect`), and other languages those that are served
+    (`serve`): `"unix:/run/me.sock"`, `"grpc://127.0.0.1:4747"`, `"grpcs://0.0.0.0:4747"`, port 0 for any that is
+    free, or several of them. `system.addresses` then has the real ones. What other machines can reach needs `tls`
+    and `tokens`, or `insecure=True`. `spawnable` lists the classes and behaviours that others may start here, and
+    `max_message` how many bytes a message of theirs may have (64 MiB).
+
+    Raises `ConfigurationError` for values that can't work, and addresses that can't be had.
     """
     if check_seconds("blocked_after", blocked_after) == 0:
         raise ConfigurationError("blocked_after=0 would report every loop; give seconds, more than 0")
@@ -154,8 +201,11 @@ async def open_system(
     error: BaseException | None = None
     block = anyio.CancelScope()
     system.on_interrupt = partial(system.loop.post, block.cancel)
+    system.on_leave = block.cancel
     with interrupts.heard_by(system), monitor.watching(system.loop, blocked_after):
         try:
+            if listen is not None:
+                await open_doors(system, Doors(listen, tls, tokens, insecure, spawnable, max_message))
             await system.loop.pause()  # a Ctrl-C just before has asked asyncio for a cancellation: here it must come
             with block:
                 system.on_failure = block.cancel

@@ -100,6 +100,8 @@ class _AsyncioCarrier(asyncio.BufferedProtocol):
         self._is_awake = False
         self._take()
         self._write()
+        if not self._is_paused and not self._link.is_writable:
+            self._link.resume()
 
     def _take(self) -> None:
         for part in self._bytes.to_write():

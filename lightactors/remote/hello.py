@@ -17,6 +17,7 @@ class Hello:
     node: str  # a random name of this incarnation
     system: str
     version: str  # of lightactors there
+    limit: int  # bytes of the largest message that it takes
     role: Role = "admin"  # what whoever gets it may do at the end that says it
     protocol: int = PROTOCOL
 

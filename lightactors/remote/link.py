@@ -81,6 +81,14 @@ class Listener:
         """The link has ended, however: called once."""
 
 
+class Redials(Protocol):
+    """Who makes another link in place of one that was lost."""
+
+    def strand(self, standin: StandIn) -> None:
+        """Keep a stand-in, which has lost its link, for the next one."""
+        ...
+
+
 class Window:
     """How many messages one target takes before it must have said that there is room for more."""
 
@@ -121,6 +129,7 @@ class Link:
         self.listener = listener
         self.role = role  # what the other end may do here
         self.error: LinkLost | None = None  # why it has ended
+        self.redials: Redials | None = None
         self.is_writable = True  # it is open, and its carrier keeps up
         self.wake: Callable[[], object] = lambda: None  # the carrier's: something is to be written
         self.shut: Callable[[], object] = lambda: None  # the carrier's: close the socket, after writing
@@ -185,6 +194,7 @@ class Link:
         self._size += size
         if self._size > BATCH:
             self._cut()
+            self.is_writable = False  # until the carrier has taken it
 
     def _cut(self) -> None:
         self._batches.append(self._batch)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 import secrets
 import socket
 import threading
 import typing
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -19,11 +22,13 @@ from lightactors.actors.owner import Owner
 from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
 from lightactors.codec import MALFORMED, Codec, MessageCodec, MethodCodec
-from lightactors.contract import Behaviour, Contract, Method, contract_of, is_actor_class, message_classes
-from lightactors.errors import CannotTravel, ConfigurationError, UnknownHandler
+from lightactors.contract import Behaviour, Contract, Method, Role, contract_of, is_actor_class, message_classes
+from lightactors.errors import CannotTravel, ConfigurationError, LinkLost, UnknownHandler
 from lightactors.remote import carrier, failures
 from lightactors.remote.frames import LIMIT
+from lightactors.remote.hello import Hello
 from lightactors.remote.link import Link, Listener
+from lightactors.remote.outside import Outside
 from lightactors.remote.serve import ServiceOfNode
 from lightactors.remote.standin import ROOT, SMALL, Foreign, Messages, StandIn
 
@@ -42,10 +47,19 @@ _SLACK = 1024
 """Bytes that a batch of one frame needs beside the body."""
 
 
+class Carrier(Protocol):
+    """What can carry a link between two nodes."""
+
+    piece: int
+
+    def attach(self, link: Link) -> None: ...
+
+
 class Node:
     """One process among others. It belongs to a system, and works on the loop that it was made on."""
 
     def __init__(self, system: System) -> None:
+        self.id = secrets.token_hex(8)  # of this incarnation
         self.system = system
         self.loop = system.loop
         self.abroad = _Abroad(self)
@@ -64,16 +78,46 @@ class Node:
         """
         if limit < 2 * SMALL:
             raise ConfigurationError(f"limit={limit!r}; give at least {2 * SMALL} bytes")
+        link = self.link(listener, label, limit)
+        await carrier.carry(link, sock)
+        return link
+
+    def link(
+        self, listener: Listener, label: str, limit: int = LIMIT, *, piece: float = math.inf, role: Role = "admin"
+    ) -> Link:
+        """Make a link, for a carrier to carry; see `Link`."""
         services: list[ServiceOfNode] = []
 
         def serve(link: Link) -> ServiceOfNode:
             services.append(ServiceOfNode(link, self))
             return services[0]
 
-        link = Link(label, serve, listener, limit)
+        link = Link(label, serve, listener, limit, piece=piece, role=role)
         self._services[link] = services[0]
-        await carrier.carry(link, sock)
         return link
+
+    def carry(self, carrier: Carrier, listener: Listener, label: str, hello: Hello, role: Role = "admin") -> Link:
+        """Open a link to another node, which has said hello; `role` is what that one may do here."""
+        link = self.link(listener, label, self.outside.limit, piece=carrier.piece, role=role)
+        link.limit = min(link.limit, hello.limit)
+        carrier.attach(link)
+        return link
+
+    @cached_property
+    def outside(self) -> Outside:
+        """The node's connections to other nodes."""
+        return Outside(self)
+
+    def hello(self, role: Role = "admin") -> Hello:
+        """Return what this node says of itself."""
+        return Hello(self.id, self.system.name, version("lightactors"), self.outside.limit, role)
+
+    def refs_of(self, link: Link) -> LinkRefs:
+        """Return how values leave and arrive over a link; raise what has ended it."""
+        service = self._services.get(link)
+        if service is None:
+            raise link.error or LinkLost(f"{link!r} has ended")
+        return service.refs
 
     def export_root(self, link: Link, ref: object) -> None:
         """Let the other end reach an actor as what the link was opened for."""
@@ -112,7 +156,7 @@ class Node:
     def persistent_load(self, link: Link, pid: Any) -> object:
         """Return the ref that came in a pickle over the link."""
         wire, kind = pid
-        refs = self._services[link].refs
+        refs = self.refs_of(link)
         return refs.meet(refs.arrive(wire), Messages(*kind) if isinstance(kind, tuple) else contract_of(kind))
 
     # Exports
@@ -297,17 +341,18 @@ class LinkRefs:
             raise ValueError(f"a ref was expected, got {type(arrived).__name__}")
         if isinstance(kind, Behaviour) is not arrived.wire.is_behaviour:
             raise ValueError(f"{arrived!r} is no {kind.name}")
-        return self._standin(arrived.wire, kind).ref
+        return self.standin(arrived.wire.path, arrived.wire.target, kind).ref
 
-    def _standin(self, wire: _WireRef, kind: Contract | Behaviour[Any, ...]) -> StandIn:
+    def standin(self, path: str, target: int, kind: Contract | Behaviour[Any, ...]) -> StandIn:
+        """Return what stands here for an actor at the other end."""
         assert self.link is not None
-        for standin in self.link.standins(wire.target):
+        for standin in self.link.standins(target):
             if standin.serves(kind):
                 return standin
-        standin = Foreign(wire.path, self._node.abroad, self._node)
+        standin = Foreign(path, self._node.abroad, self._node)
         standin.refs = self
         standin.stands_for(kind)
-        standin.attach(self.link, wire.target)
+        standin.attach(self.link, target)
         return standin
 
 

@@ -59,14 +59,17 @@ _SHUT = Window(0)
 
 
 class _Waiting:
-    """An ask that is under way."""
+    """An ask, or a survey, that is under way."""
 
-    __slots__ = ("ask", "decode", "standin")
+    __slots__ = ("ask", "call", "decode", "standin")
 
-    def __init__(self, standin: StandIn, ask: Ask | WireAsk, decode: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, standin: StandIn, ask: Ask | WireAsk, decode: Callable[[Any], Any], call: Call | Posted | None = None
+    ) -> None:
         self.standin = standin
         self.ask = ask
         self.decode = decode
+        self.call = call  # None: it can't be sent again
 
     def replied(self, body: Raw) -> None:
         try:
@@ -85,7 +88,8 @@ class _Waiting:
         raise LinkError("the end of a stream came for an ask")
 
     def lost(self, error: Exception) -> None:
-        self.ask.answer(Failure(_one_of(error)))
+        if self.call is None or not self.call.is_idempotent or not self.standin.sends_again(self.call, self.ask):
+            self.ask.answer(Failure(_one_of(error)))
 
 
 def _one_of(error: Exception) -> Exception:
@@ -184,6 +188,10 @@ class Call:
         return self.codec.method.name
 
     @property
+    def is_idempotent(self) -> bool:
+        return self.codec.method.idempotent
+
+    @property
     def decode(self) -> Callable[[Any], Any]:
         return self.codec.decode_reply
 
@@ -198,6 +206,7 @@ class Posted:
     __slots__ = ("body", "codec", "message")
 
     name = ""
+    is_idempotent = False
 
     def __init__(self, codec: MessageCodec, body: bytes, message: Any) -> None:
         self.codec = codec
@@ -248,6 +257,11 @@ class StandIn(Cell):
     @property
     def kind(self) -> str:
         return self._kind
+
+    @property
+    def stood_for(self) -> Contract | Behaviour[Any, ...]:
+        """What lives at the other end."""
+        return self.behaviour if hasattr(self, "behaviour") else self.contract
 
     @property
     def known(self) -> type[Any] | None:
@@ -339,12 +353,16 @@ class StandIn(Cell):
         mailbox = self.mailbox
         return not mailbox.queue and not mailbox.closed and self.can_send()
 
-    def send_ask(self, name: str, body: bytes, ask: Ask | WireAsk, decode: Callable[[Any], Any]) -> None:
+    def send_ask(self, call: Call | Posted, ask: Ask | WireAsk) -> None:
         link = self.link
         assert link is not None
-        self._charge(body)
-        number = link.ask(self._target, name, body, _Waiting(self, ask, decode))
+        self._charge(call.body)
+        number = link.ask(self._target, call.name, call.body, _Waiting(self, ask, call.decode, call))
         ask.give_up = partial(link.cancel, number)
+
+    def sends_again(self, call: Call | Posted, ask: Ask | WireAsk) -> bool:
+        """Tell whether the ask, which lost its link, will be sent again over another one."""
+        return False
 
     def send_tell(self, name: str, body: bytes) -> None:
         assert self.link is not None
@@ -384,7 +402,7 @@ class StandIn(Cell):
         elif isinstance(ask, FarProduction):
             self._send_open(call, ask)
         else:
-            self.send_ask(call.name, call.body, ask, call.decode)
+            self.send_ask(call, ask)
 
     async def _wait_to_go_on(self) -> None:
         self._go = self.loop.slot()
@@ -440,7 +458,7 @@ class _Far:
         loop = cell.loop
         if get_ident() == loop.ident and cell.is_free():
             ask = Ask(loop, loop)
-            cell.send_ask(self._name, body, ask, codec.decode_reply)
+            cell.send_ask(Call(codec, body), ask)
         else:
             ask = Ask(None, loop)
             await cell.mailbox.put(self._envelope(body, args, kwargs, ask))
@@ -530,14 +548,20 @@ _ELSEWHERE = ChildOptions()
 
 
 class Foreign(StandIn):
-    """The stand-in of a ref that came over a link: it lives and ends with its actor, or with the link."""
+    """The stand-in of a ref that came over a link: it lives and ends with its actor, or with the link.
 
-    __slots__ = ("_is_watching", "_path")
+    A link that somebody makes again is waited for: what nobody has handled yet is sent then, and with it once more
+    what was asked of idempotent handlers and not answered; other asks fail. Who watches hears of the loss at once.
+    """
+
+    __slots__ = ("_again", "_is_watching", "_path", "sought")
 
     def __init__(self, path: str, owner: Owner, node: Node) -> None:
         super().__init__(path.rpartition("/")[2], owner, node.loop, _ELSEWHERE, node)
         self._path = path
         self._is_watching = False
+        self._again: list[Any] | None = None  # while the link's loss is dealt with: what is to be sent again
+        self.sought: str | None = None  # the path that it was asked for by: it may be looked for there again
         self.state = State.RUNNING
         self._opened = True
         self.mailbox.idle = True
@@ -553,6 +577,8 @@ class Foreign(StandIn):
     @property
     def address(self) -> str:
         return self._path
+
+    # Ends
 
     def when_ended(self, tell: Callable[[Terminated], object]) -> None:
         super().when_ended(tell)
@@ -576,12 +602,10 @@ class Foreign(StandIn):
             self.link.stop(self._target, grace)
 
     def has_ended(self, reason: str, error: Raw) -> None:
-        self._end_with(Reason.__members__.get(reason, Reason.FAILED), failures.decode_cause(error, self.known))
+        self.end_with(Reason.__members__.get(reason, Reason.FAILED), failures.decode_cause(error, self.known))
 
-    def link_lost(self, error: Exception) -> None:
-        self._end_with(Reason.FAILED, error)
-
-    def _end_with(self, reason: Reason, error: Exception | None) -> None:
+    def end_with(self, reason: Reason, error: Exception | None) -> None:
+        """End here: its actor has, or can't be reached any more."""
         if self.state is State.STOPPED:
             return
         self.state = State.STOPPED
@@ -592,3 +616,38 @@ class Foreign(StandIn):
         self.go_on()
         self.mailbox.nudge()
         self.announce(reason)
+
+    # The loss of the link
+
+    def link_lost(self, error: Exception) -> None:
+        redials = None if self.link is None else self.link.redials
+        if redials is None or self.mailbox.closed:
+            self.end_with(Reason.FAILED, error)
+        else:
+            self._hold_on(error)
+            redials.strand(self)
+
+    def _hold_on(self, error: Exception) -> None:
+        self.hold_back()
+        again = self._again = []
+        self.detach(error)
+        self._again = None
+        if again:
+            self.mailbox.open_queue().extendleft(reversed(again))
+            self.mailbox.nudge()
+        self._is_watching = False
+        self._tell_of_loss(error)
+
+    def sends_again(self, call: Call | Posted, ask: Ask | WireAsk) -> bool:
+        if self._again is None or ask.abandoned:
+            return False
+        ask.give_up = None
+        self._again.append((call, (), {}, ask))
+        return True
+
+    def _tell_of_loss(self, error: Exception) -> None:
+        """Tell who watches, as of an end: whether the actor lives, nobody can say."""
+        with self.mailbox.lock:
+            watchers, self._watchers = self._watchers or [], []
+        for tell in watchers:
+            tell(Terminated(self.ref, Reason.FAILED, error))

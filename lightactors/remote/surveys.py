@@ -20,7 +20,7 @@ _DEPTH = 100
 class _Branch(msgspec.Struct, array_like=True):
     name: str
     kind: str
-    statistics: Statistics
+    statistics: Statistics | None
     last_error: WireError | None
     children: list[_Branch]
     seen: Seen
@@ -39,7 +39,6 @@ def encode(tree: Tree) -> bytes:
 
 
 def _branch(tree: Tree, depth: int) -> _Branch:
-    assert tree.statistics is not None
     error = None if tree.last_error is None else failures.brief(tree.last_error)
     children = [_branch(child, depth - 1) for child in tree.children] if depth else []
     return _Branch(tree.name, tree.kind, tree.statistics, error, children, tree.seen)

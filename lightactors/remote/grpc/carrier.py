@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from lightactors.remote.grpc.io import Io
     from lightactors.remote.link import Link
 
-PIECE = 256 * 1024
-"""Bytes of a message that go at once; larger ones go in pieces."""
-
 _AHEAD = 2
 """Batches that are given to gRPC before it has taken the one before: what is sent meanwhile makes the next one."""
 
@@ -44,6 +41,9 @@ async def _nothing() -> None:
 
 class StreamCarrier:
     """Takes a link's batches over a gRPC stream, from `attach` to the end of `run`."""
+
+    piece = 256 * 1024
+    """Bytes of a message that go at once; larger ones go in pieces."""
 
     def __init__(self, io: Io, stream: Stream, half_close: Callable[[], Awaitable[None]] = _nothing) -> None:
         self._io = io

@@ -107,4 +107,3 @@ _REFUSALS: dict[grpc.StatusCode, Callable[[str, str], Exception]] = {
         f"{address} speaks gRPC, but is no node of lightactors; is it another port that you mean?"
     ),
 }
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightactors.contract import ROLES
+from lightactors.contract import ROLES, Role
 from lightactors.errors import LinkError
 from lightactors.remote.grpc._v1.link_pb2 import Batch
 from lightactors.remote.grpc._v1.link_pb2 import Hello as WireHello
@@ -13,7 +13,12 @@ from lightactors.remote.hello import Hello
 def greeting(said: Hello) -> bytes:
     """Return the first message of one end."""
     hello = WireHello(
-        protocol=said.protocol, node=said.node, system=said.system, version=said.version, role=said.role
+        protocol=said.protocol,
+        node=said.node,
+        system=said.system,
+        version=said.version,
+        role=said.role,
+        limit=said.limit,
     )
     return Batch(hello=hello).SerializeToString()
 
@@ -24,10 +29,9 @@ def from_wire(data: object) -> Hello:
     if not batch.HasField("hello"):
         raise LinkError("the first message of a link is a hello")
     came = batch.hello
-    role = next((role for role in ROLES if role == came.role), "viewer")
-    return Hello(came.node[:_LONG], came.system[:_LONG], came.version[:_LONG], role, came.protocol)
+    role: Role = next((role for role in ROLES if role == came.role), "viewer")
+    return Hello(came.node[:_LONG], came.system[:_LONG], came.version[:_LONG], came.limit, role, came.protocol)
 
 
 _LONG = 200
 """Characters that are kept of what a stranger says of itself."""
-

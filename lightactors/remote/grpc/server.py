@@ -8,14 +8,14 @@ import socket
 import stat
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import grpc.aio
 
+from lightactors.address import Address
 from lightactors.contract import Role
 from lightactors.errors import ConfigurationError, LinkError
-from lightactors.address import Address
 from lightactors.remote.grpc import options
 from lightactors.remote.grpc.carrier import StreamCarrier
 from lightactors.remote.grpc.credentials import TokenInterceptor, role_of, server_credentials
@@ -38,7 +38,7 @@ MAX_MESSAGE = 4 * 2**20
 Accept = Callable[[StreamCarrier, Hello, str, Role], None]
 """What is done at home about a new link: its carrier, who speaks, from where, and as what."""
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class Server:
@@ -127,8 +127,9 @@ class Server:
         await context.write(greeting(self._hello(role)))
         carrier = StreamCarrier(self._io, context)
         self._io.to_home(self._accept, carrier, hello, context.peer(), role)
-        if isinstance(error := await carrier.run(), LinkError):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        ended_by = await carrier.run()
+        if isinstance(ended_by, LinkError):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(ended_by))
 
 
 class _All(grpc.GenericRpcHandler):

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lightactors/v1/link.proto\x12\x0elightactors.v1\"V\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06system\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\"=\n\x05\x42\x61tch\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.lightactors.v1.Hello\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x0c\x32@\n\x04Link\x12\x38\n\x04Open\x12\x15.lightactors.v1.Batch\x1a\x15.lightactors.v1.Batch(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lightactors/v1/link.proto\x12\x0elightactors.v1\"e\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06system\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\r\n\x05limit\x18\x06 \x01(\r\"=\n\x05\x42\x61tch\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.lightactors.v1.Hello\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x0c\x32@\n\x04Link\x12\x38\n\x04Open\x12\x15.lightactors.v1.Batch\x1a\x15.lightactors.v1.Batch(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lightactors.v1.link_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HELLO']._serialized_start=45
-  _globals['_HELLO']._serialized_end=131
-  _globals['_BATCH']._serialized_start=133
-  _globals['_BATCH']._serialized_end=194
-  _globals['_LINK']._serialized_start=196
-  _globals['_LINK']._serialized_end=260
+  _globals['_HELLO']._serialized_end=146
+  _globals['_BATCH']._serialized_start=148
+  _globals['_BATCH']._serialized_end=209
+  _globals['_LINK']._serialized_start=211
+  _globals['_LINK']._serialized_end=275
 # @@protoc_insertion_point(module_scope)
