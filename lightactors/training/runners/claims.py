@@ -1,4 +1,8 @@
-"""How a runner claims work: it waits as long as it takes, can be called off at any moment, and loses no claim."""
+"""How a runner claims work: it waits as long as it takes, can be called off at any moment, and loses no claim.
+
+Each claim has an id: a claim whose answer was lost with a link is asked for again, one whose answer crossed our
+calling it off is given back.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import secrets
 import anyio
 
 from lightactors.training.events import ExecutionEvent
+from lightactors.training.patience import insist
 from lightactors.training.records import AttemptedRollout
 from lightactors.training.stores.contract import Store
 
@@ -48,12 +53,12 @@ class Claims:
         return None
 
     async def _claim(self, claim_id: str) -> AttemptedRollout | None:
-        return await self._store.dequeue_rollout(self._worker_id, timeout=None, claim_id=claim_id)
+        return await insist(self._store.dequeue_rollout, self._worker_id, timeout=None, claim_id=claim_id)
 
     async def _give_back(self, claim_id: str) -> None:
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _GRACE) as scope:
             try:
-                await self._store.give_back(self._worker_id, claim_id)
+                await insist(self._store.give_back, self._worker_id, claim_id)
             except Exception:
                 logger.exception("worker %s could not give back what it may have claimed", self._worker_id)
         if scope.cancelled_caught:
