@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, TypeAlias, cast
 
 import anyio
+import anyio.lowlevel
 from msgspec.structs import replace
 
 from lightactors.errors import Conflict, FencedAttempt, InvalidArgument, InvalidTransition, NotFound
@@ -102,6 +103,27 @@ async def status_of(store: Store, rollout: Rollout) -> RolloutStatus:
 
 def ids(rollouts: Sequence[Rollout]) -> list[str]:
     return [rollout.rollout_id for rollout in rollouts]
+
+
+class Waiting:
+    """A worker that waits for work under the claim id "c", and the input that it got; None: nothing."""
+
+    def __init__(self, store: Store, worker_id: str) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self.input: object = None
+        self.ended = anyio.Event()
+
+    async def run(self) -> None:
+        claimed = await self._store.dequeue_rollout(self._worker_id, timeout=None, claim_id="c")
+        self.input = claimed and claimed.input
+        self.ended.set()
+
+
+async def until_waiting(store: Store, number: int) -> None:
+    """Let those get in line who are on their way there: by any door, which may take its time."""
+    while (await store.statistics()).waiters != number:
+        await anyio.lowlevel.checkpoint()
 
 
 # Rollouts in and out of the queue
@@ -221,6 +243,89 @@ async def check_waiting_claim_gets_what_comes(store: Store) -> None:
 async def check_waiting_claim_ends_in_vain(store: Store) -> None:
     assert await store.dequeue_rollout(timeout=0.01) is None
     assert await store.dequeue_many_rollouts(2, timeout=0.01) == []
+
+
+async def check_claim_asked_again_is_the_same(store: Store) -> None:
+    first, second = [await store.enqueue_rollout(number) for number in range(2)]
+    claimed = await claim(store, worker_id="w", claim_id="c1")
+    assert claimed.rollout_id == first.rollout_id
+    assert await claim(store, worker_id="w", claim_id="c1") == claimed
+    await report(store, claimed, "running")
+    again = await claim(store, worker_id="w", claim_id="c1")
+    assert (again.attempt.attempt_id, again.status) == (claimed.attempt.attempt_id, "running")
+    assert (await claim(store, worker_id="w", claim_id="c2")).rollout_id == second.rollout_id
+
+
+async def check_claim_that_is_over_is_not_repeated(store: Store) -> None:
+    await store.enqueue_many_rollouts([EnqueueRolloutRequest(1, config=RETRY), EnqueueRolloutRequest(2)])
+    claimed = await claim(store, worker_id="w", claim_id="c")
+    await report(store, claimed, "failed")
+    assert (await claim(store, worker_id="w", claim_id="c")).input == 2
+
+
+async def check_claim_ids_are_each_workers_own(store: Store) -> None:
+    queued = [await store.enqueue_rollout(number) for number in range(2)]
+    claimed = [await claim(store, worker_id=worker_id, claim_id="c") for worker_id in ("v", "w")]
+    assert ids(claimed) == ids(queued)
+
+
+async def check_claim_of_many_asked_again_is_what_is_left_of_it(store: Store) -> None:
+    await store.enqueue_many_rollouts([EnqueueRolloutRequest(number) for number in range(4)])
+    claimed = await store.dequeue_many_rollouts(3, "w", claim_id="c")
+    assert await store.dequeue_many_rollouts(3, "w", claim_id="c") == claimed
+    await report(store, claimed[1], "succeeded")
+    assert ids(await store.dequeue_many_rollouts(3, "w", claim_id="c")) == ids([claimed[0], claimed[2]])
+
+
+async def check_asking_again_ends_the_wait_before(store: Store) -> None:
+    first, second = Waiting(store, "w"), Waiting(store, "w")
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(first.run)
+        await until_waiting(store, 1)
+        tg.start_soon(second.run)
+        await first.ended.wait()
+        await until_waiting(store, 1)
+        await store.enqueue_rollout(1)
+    assert (first.input, second.input) == (None, 1)
+
+
+async def check_claim_that_nobody_works_on_is_given_back(store: Store) -> None:
+    first = await store.enqueue_rollout(1)
+    second = await store.enqueue_rollout(2)
+    await claim(store, worker_id="w", claim_id="c")
+    assert ids(await store.give_back("w", "c")) == [first.rollout_id]
+    assert await status_of(store, first) == "requeuing"
+    assert await store.give_back("w", "c") == []
+    worker = await store.get_worker_by_id("w")
+    assert worker is not None
+    assert (worker.status, worker.current_rollout_id) == ("idle", None)
+    assert ids(await store.dequeue_many_rollouts(10)) == [second.rollout_id, first.rollout_id]
+    assert await store.give_back("w", "c") == []
+
+
+async def check_giving_back_ends_the_wait(store: Store) -> None:
+    waiting = Waiting(store, "w")
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(waiting.run)
+        await until_waiting(store, 1)
+        assert await store.give_back("w", "another") == []
+        assert (await store.statistics()).waiters == 1
+        assert await store.give_back("w", "c") == []
+    assert waiting.input is None
+    rollout = await store.enqueue_rollout(1)
+    assert (await claim(store)).rollout_id == rollout.rollout_id
+
+
+async def check_work_for_a_wait_that_ends_goes_to_the_next(store: Store) -> None:
+    first, second = Waiting(store, "v"), Waiting(store, "w")
+    async with anyio.create_task_group() as tg:
+        for number, waiting in enumerate((first, second), 1):
+            tg.start_soon(waiting.run)
+            await until_waiting(store, number)
+        await store.enqueue_rollout(1)
+        given_back = await store.give_back("v", "c")
+    # Either was quicker, the worker that had been waked or who gave its claim back: the other one has the work.
+    assert (first.input, second.input) == (given_back[0].input if given_back else None, 1)
 
 
 async def check_manual_attempt_passes_queue_and_limit(store: Store) -> None:
@@ -685,6 +790,45 @@ async def check_workers_are_listed(store: Store) -> None:
     assert await listed(sort_order="desc", offset=2) == ["b1"]
 
 
+async def check_attempts_of_a_released_worker_are_unresponsive(store: Store) -> None:
+    config = RolloutConfig(max_attempts=2, retry_condition=["unresponsive"])
+    retried, final = await store.enqueue_rollout(1, config=config), await store.enqueue_rollout(2)
+    other = await store.enqueue_rollout(3)
+    done = await store.start_rollout(4, worker_id="w")
+    await report(store, done, "succeeded")
+    await store.dequeue_many_rollouts(2, "w")
+    await claim(store, worker_id="v")
+    released = await store.release_worker("w")
+    assert [(attempt.rollout_id, attempt.status) for attempt in released] == [
+        (retried.rollout_id, "unresponsive"),
+        (final.rollout_id, "unresponsive"),
+    ]
+    statuses = [await status_of(store, rollout) for rollout in (retried, final, other, done)]
+    assert statuses == ["requeuing", "failed", "preparing", "succeeded"]
+    worker = await store.get_worker_by_id("w")
+    assert worker is not None
+    assert (worker.status, worker.current_rollout_id) == ("unknown", None)
+    assert await store.release_worker("w") == []
+    assert (await claim(store, worker_id="w")).rollout_id == retried.rollout_id
+
+
+async def check_released_worker_waits_no_more(store: Store) -> None:
+    waiting = Waiting(store, "w")
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(waiting.run)
+        await until_waiting(store, 1)
+        assert await store.release_worker("w") == []
+    assert waiting.input is None
+    worker = await store.get_worker_by_id("w")
+    assert worker is not None
+    assert worker.status == "unknown"
+
+
+async def check_releasing_a_worker_that_was_never_heard_of_does_nothing(store: Store) -> None:
+    assert await store.release_worker("nobody") == []
+    assert await store.get_worker_by_id("nobody") is None
+
+
 # What is handed out, what is refused
 
 
@@ -743,7 +887,12 @@ BAD_CALLS: tuple[tuple[Call, tuple[str, ...]], ...] = (
     (lambda s, r: s.start_rollout(1, worker_id=7), ("worker_id", "7")),
     (lambda s, r: s.dequeue_rollout(timeout="soon"), ("timeout", "soon")),
     (lambda s, r: s.dequeue_rollout(worker_id=7), ("worker_id", "7")),
+    (lambda s, r: s.dequeue_rollout(claim_id="c"), ("worker_id", "'c'")),
+    (lambda s, r: s.dequeue_many_rollouts(worker_id="w", claim_id=7), ("claim_id", "7")),
     (lambda s, r: s.dequeue_many_rollouts(limit="10"), ("limit", "'10'")),
+    (lambda s, r: s.give_back("w", ""), ("claim_id", "''")),
+    (lambda s, r: s.give_back(7, "c"), ("worker_id", "7")),
+    (lambda s, r: s.release_worker(None), ("worker_id", "None")),
     (lambda s, r: s.query_rollouts(limit=-2), ("limit", "-2")),
     (lambda s, r: s.query_rollouts(limit="10"), ("limit", "'10'")),
     (lambda s, r: s.query_rollouts(offset=-1), ("offset", "-1")),

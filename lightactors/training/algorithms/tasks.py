@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from lightactors.training.algorithms.datasets import Dataset
+from lightactors.training.patience import insist
 from lightactors.training.records import EnqueueRolloutRequest, Mode, Rollout, RolloutConfig
 from lightactors.training.stores.contract import Store
 from lightactors.training.tracing.rewards import find_final_reward
@@ -35,8 +37,13 @@ async def run_tasks(
     `resources_id` None means the latest resources. A rollout that failed is among the results: see its status.
     """
     all_tasks = [tasks[index] for index in range(len(tasks))]
-    requests = [EnqueueRolloutRequest(task, mode, resources_id, config) for task in all_tasks]
-    ids = [rollout.rollout_id for rollout in await store.enqueue_many_rollouts(requests)]
+    # With ids of our own, so that the call may be repeated where its answer was lost.
+    ids = [f"ro-{secrets.token_hex(6)}" for _ in all_tasks]
+    requests = [
+        EnqueueRolloutRequest(task, mode, resources_id, config, rollout_id=rollout_id)
+        for task, rollout_id in zip(all_tasks, ids, strict=True)
+    ]
+    await insist(store.enqueue_many_rollouts, requests)
     finished = await store.wait_for_rollouts(rollout_ids=ids)
     return [
         TaskResult(task, rollout, find_final_reward(await store.query_spans(rollout.rollout_id, "latest")))

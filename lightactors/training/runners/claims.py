@@ -1,19 +1,22 @@
-"""How a runner claims work: it waits as long as it takes, can be called off at any moment, and loses no claim."""
+"""How a runner claims work: it waits as long as it takes, can be called off at any moment, and loses no claim.
+
+Each claim has an id: a claim whose answer was lost with a link is asked for again, one whose answer crossed our
+calling it off is given back.
+"""
 
 from __future__ import annotations
 
 import logging
+import secrets
 
 import anyio
 
 from lightactors.training.events import ExecutionEvent
+from lightactors.training.patience import insist
 from lightactors.training.records import AttemptedRollout
 from lightactors.training.stores.contract import Store
 
 logger = logging.getLogger("lightactors")
-
-_INSTANT = 1e-6
-_NEVER = 2**62  # a cursor that no store will reach
 
 _GRACE = 2.0
 """Seconds that giving back a claim may take."""
@@ -25,7 +28,6 @@ class Claims:
     def __init__(self, store: Store, worker_id: str) -> None:
         self._store = store
         self._worker_id = worker_id
-        self._latest: tuple[str, str] | None = None
         self._waiting = anyio.CancelScope()
 
     async def call_off(self, event: ExecutionEvent) -> None:
@@ -36,54 +38,28 @@ class Claims:
     async def next(self, event: ExecutionEvent) -> AttemptedRollout | None:
         """Wait for work and claim it; None if the event called it off.
 
-        A claim that was made in the very moment is still returned. If the caller is cancelled, it goes back
-        to the queue.
+        A claim that was made in the very moment goes back to the queue, also if the caller is cancelled.
         """
-        claim: AttemptedRollout | None = None
+        if event.is_set():
+            return None
+        claim_id = secrets.token_hex(8)
         try:
             with anyio.CancelScope() as self._waiting:
-                if not event.is_set():
-                    claim = await self._store.dequeue_rollout(worker_id=self._worker_id, timeout=None)
-            if self._waiting.cancelled_caught:
-                claim = await self._crossed()
+                return await self._claim(claim_id)
         except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _GRACE):
-                await self._give_back()
+            await self._give_back(claim_id)
             raise
-        if claim is not None:
-            self._latest = (claim.rollout_id, claim.attempt.attempt_id)
-        return claim
-
-    async def _crossed(self) -> AttemptedRollout | None:
-        """Return the claim whose answer crossed our calling it off, if there is one: the store knows."""
-        await self._settle()
-        worker = await self._store.get_worker_by_id(self._worker_id)
-        if worker is None or worker.current_rollout_id is None or worker.current_attempt_id is None:
-            return None
-        found = await self._store.get_rollout_by_id(worker.current_rollout_id)
-        if isinstance(found, AttemptedRollout) and self._is_news(found, worker.current_attempt_id):
-            return found
+        await self._give_back(claim_id)
         return None
 
-    async def _settle(self) -> None:
-        """Wait until the wait that was called off has left the store, with a claim or without.
+    async def _claim(self, claim_id: str) -> AttemptedRollout | None:
+        return await insist(self._store.dequeue_rollout, self._worker_id, timeout=None, claim_id=claim_id)
 
-        A plain handler proves nothing, however often it is asked: an actor answers many of them in one step of
-        its loop, and the waiter, waked by work that came before, claims it in the next step. A handler that
-        waits is served by a task of its own, behind those steps. The first brings us behind the order to give
-        up, the second behind what that set going. This holds for stores that claim in one step, as the
-        one in memory does; an engine that claims in another thread has to give such claims back itself.
-        """
-        for _ in range(2):
-            await self._store.query_completions(_NEVER, timeout=_INSTANT)
-
-    def _is_news(self, found: AttemptedRollout, attempt_id: str) -> bool:
-        return found.attempt.attempt_id == attempt_id and (found.rollout_id, attempt_id) != self._latest
-
-    async def _give_back(self) -> None:
-        try:
-            claim = await self._crossed()
-            if claim is not None:
-                await self._store.update_rollout(claim.rollout_id, status="requeuing")
-        except Exception:
-            logger.exception("worker %s could not ask the store whether a claim was lost", self._worker_id)
+    async def _give_back(self, claim_id: str) -> None:
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _GRACE) as scope:
+            try:
+                await insist(self._store.give_back, self._worker_id, claim_id)
+            except Exception:
+                logger.exception("worker %s could not give back what it may have claimed", self._worker_id)
+        if scope.cancelled_caught:
+            logger.error("worker %s could not give back what it may have claimed within %s s", self._worker_id, _GRACE)

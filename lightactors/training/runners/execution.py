@@ -11,6 +11,7 @@ import anyio
 
 from lightactors.actors import loops
 from lightactors.errors import ContractError, FencedAttempt, NotFound, StoreError
+from lightactors.training.patience import insist
 from lightactors.training.records import AttemptedRollout, AttemptStatus, Resources, Span
 from lightactors.training.runners.agent import PreparedAgent
 from lightactors.training.stores.contract import UNSET, Store
@@ -92,7 +93,7 @@ class Execution:
         async with self._sending:
             if self.fence is None:
                 try:
-                    await self.trace.send(self._store)
+                    await insist(self.trace.send, self._store)
                 except (FencedAttempt, NotFound) as error:
                     self._fenced(error)
                 except StoreError as error:
@@ -111,7 +112,7 @@ class Execution:
         heard = time.time() if status == "running" else UNSET
         rollout_id, attempt_id = self.rollout.rollout_id, self.rollout.attempt.attempt_id
         try:
-            await self._store.update_attempt(rollout_id, attempt_id, status, last_heartbeat_time=heard)
+            await insist(self._store.update_attempt, rollout_id, attempt_id, status, last_heartbeat_time=heard)
         except (FencedAttempt, NotFound) as error:
             self._fenced(error)
         except StoreError as error:

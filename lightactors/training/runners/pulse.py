@@ -11,6 +11,7 @@ import anyio
 
 from lightactors.actors import loops
 from lightactors.errors import StoreError
+from lightactors.training.patience import insist
 from lightactors.training.runners.execution import Execution
 from lightactors.training.stores.contract import Store
 
@@ -82,6 +83,6 @@ class Pulse:
 
     async def _beat(self) -> None:
         try:
-            await self._store.update_worker(self._worker_id, self._statistics())
+            await insist(self._store.update_worker, self._worker_id, self._statistics())
         except StoreError as error:
             logger.error("the store refused the heartbeat of worker %s: %s", self._worker_id, error)

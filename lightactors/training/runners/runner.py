@@ -16,6 +16,7 @@ import anyio.lowlevel
 from lightactors.contract import actor, handler
 from lightactors.errors import ConfigurationError, NotFound, raise_together
 from lightactors.training.events import ExecutionEvent
+from lightactors.training.patience import insist
 from lightactors.training.records import AttemptedRollout, Mode, Resources, Rollout
 from lightactors.training.runners.agent import as_agent
 from lightactors.training.runners.claims import Claims
@@ -80,7 +81,8 @@ class Runner:
         It is to stop when the event is set, or the runner itself is stopped (`lightactors.stop`): that ends a wait
         for work at once; a rollout under way is finished first. If the runner is
         cancelled instead, the rollout's attempt is reported as failed. What an agent raises fails its attempt
-        and no more. A `StoreError` about a report is logged; what else the store raises ends the run.
+        and no more. A `StoreError` about a report is logged. While a store elsewhere can't be reached, the runner
+        waits and then goes on where it was; what else the store raises ends the run.
         """
         done = 0
         claims = Claims(self.store, self.worker_id)
@@ -218,7 +220,7 @@ class _KnownResources:
     async def of(self, rollout: AttemptedRollout) -> Resources:
         """Return a rollout's resources; raise `NotFound` where the store has lost them."""
         if rollout.resources_id is None:
-            latest = await self._store.get_latest_resources()
+            latest = await insist(self._store.get_latest_resources)
             return {} if latest is None else latest.resources
         since, resources = self._fetched.get(rollout.resources_id, (-math.inf, {}))
         if rollout.start_time < since:
@@ -227,7 +229,7 @@ class _KnownResources:
         return await self._fetch(rollout.resources_id, rollout.attempt.start_time)
 
     async def _fetch(self, resources_id: str, since: float) -> Resources:
-        update = await self._store.get_resources_by_id(resources_id)
+        update = await insist(self._store.get_resources_by_id, resources_id)
         if update is None:
             raise NotFound(f"the store has no resources {resources_id!r}; publish them before the rollout")
         self._fetched[resources_id] = (since, update.resources)

@@ -24,6 +24,7 @@ from lightactors.training.records import (
     Span,
     Worker,
 )
+from lightactors.training.stores.waiting import Claimant
 
 T = TypeVar("T")
 HasMetadata = TypeVar("HasMetadata", Rollout, Attempt)
@@ -113,6 +114,14 @@ def attempt_changes(status: Any, worker_id: Any, last_heartbeat_time: Any, metad
 def worker_changes(**values: Any) -> dict[str, Any]:
     """Return the fields of a worker that were given."""
     return _given(_WORKER, values)
+
+
+def claimant(worker_id: str | None, claim_id: str | None) -> Claimant:
+    """Accept who claims, and under which id."""
+    checks.optional_text("worker_id", worker_id)
+    if checks.optional_text("claim_id", claim_id) is not None and worker_id is None:
+        checks.refuse("worker_id", worker_id, f"name the worker whose claim {claim_id!r} is")
+    return Claimant(worker_id, claim_id)
 
 
 def _given(rules: Mapping[str, Rule], values: dict[str, Any]) -> dict[str, Any]:

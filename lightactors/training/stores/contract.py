@@ -7,6 +7,10 @@ that is an object, a local ref or a remote one.
 Listings are in the order of creation unless `sort_by` names another number or string field; with
 `sort_order="desc"` they are exactly reversed, and None comes before every value. A `limit` of -1 is none.
 Filters combine with AND, or with OR where `filter_logic="or"`. Durations are seconds.
+
+Over a link that may be lost, everything that reads or reports may simply be asked again. What puts something in
+may not, except with an id of the caller's own: `rollout_id` of an enqueue, `claim_id` of a claim. A runner's token
+lets it claim, report and give back; what else changes something is the algorithm's; a viewer may only read.
 """
 
 from __future__ import annotations
@@ -41,6 +45,14 @@ from lightactors.training.records import (
 Logic: TypeAlias = Literal["and", "or"]
 Order: TypeAlias = Literal["asc", "desc"]
 
+# What a method is to a caller who may have lost its answer, and who may call it; an engine declares the same.
+reads = handler(idempotent=True, roles=("runner", "algorithm", "viewer"))
+watches = handler(idempotent=True, interleaved=True, roles=("runner", "algorithm", "viewer"))
+claims = handler(interleaved=True, roles=("runner", "algorithm"))
+begins = handler(roles=("runner", "algorithm"))
+reports = handler(idempotent=True, roles=("runner", "algorithm"))
+directs = handler(roles=("algorithm",))
+
 
 @actor
 class Store(ABC):
@@ -48,7 +60,7 @@ class Store(ABC):
 
     # Rollouts in and out of the queue
 
-    @handler
+    @begins
     @abstractmethod
     def start_rollout(
         self,
@@ -64,7 +76,7 @@ class Store(ABC):
         The rest is as with `enqueue_rollout`.
         """
 
-    @handler
+    @directs
     @abstractmethod
     def enqueue_rollout(
         self,
@@ -83,31 +95,50 @@ class Store(ABC):
         Raises `NotFound` for unknown resources, `Conflict` for a `rollout_id` taken by another task.
         """
 
-    @handler
+    @directs
     @abstractmethod
     def enqueue_many_rollouts(self, requests: Sequence[EnqueueRolloutRequest]) -> list[Rollout]:
         """Put new rollouts at the tail of the queue in this order, all or none (see `enqueue_rollout`)."""
 
-    @handler(interleaved=True)
+    @claims
     @abstractmethod
     def dequeue_rollout(
-        self, worker_id: str | None = None, timeout: float | None = 0
+        self, worker_id: str | None = None, timeout: float | None = 0, claim_id: str | None = None
     ) -> Eventually[AttemptedRollout | None]:
         """Claim the head of the queue with a new attempt; the rollout becomes `preparing`.
 
         Waits up to `timeout` for work, None for ever, and returns None if there is none. Who waits longest is
-        waked first. Bound the wait with `timeout` rather than by cancelling it: a claim whose answer crosses a
-        cancellation is made, and nobody has it until its deadline. Finding nothing makes the worker idle.
+        waked first. Finding nothing makes the worker idle.
+
+        With a `claim_id`, new for each claim of a worker, no answer that is lost loses a rollout: asked again with
+        the same one, it gives the same claim again as long as that is current, and ends a wait of the worker that
+        is still under way. Who gives its wait up calls `give_back`. Without, a claim whose answer is lost or
+        crosses a cancellation is nobody's until its deadline.
         """
 
-    @handler(interleaved=True)
+    @claims
     @abstractmethod
     def dequeue_many_rollouts(
-        self, limit: int = 1, worker_id: str | None = None, timeout: float | None = 0
+        self,
+        limit: int = 1,
+        worker_id: str | None = None,
+        timeout: float | None = 0,
+        claim_id: str | None = None,
     ) -> Eventually[list[AttemptedRollout]]:
-        """Claim up to `limit` rollouts, none if it is 0 or less; wait as `dequeue_rollout` while there is not one."""
+        """Claim up to `limit` rollouts, none if it is 0 or less; wait as `dequeue_rollout` while there is not one.
 
-    @handler
+        Asked again with the same `claim_id`, it gives those of the claim that are still current.
+        """
+
+    @reports
+    @abstractmethod
+    def give_back(self, worker_id: str, claim_id: str) -> list[Rollout]:
+        """Take a claim back whose answer nobody will work on; return the rollouts that are requeuing by this.
+
+        The worker's wait, if it still waits under this `claim_id`, ends with nothing.
+        """
+
+    @begins
     @abstractmethod
     def start_attempt(self, rollout_id: str, worker_id: str | None = None) -> AttemptedRollout:
         """Start another attempt past the queue and past `max_attempts`; the one before may report no more.
@@ -117,7 +148,7 @@ class Store(ABC):
 
     # Rollouts
 
-    @handler(idempotent=True)
+    @reads
     @abstractmethod
     def query_rollouts(
         self,
@@ -140,7 +171,7 @@ class Store(ABC):
         `status` and `rollout_ids` are old names of `status_in` and `rollout_id_in`.
         """
 
-    @handler(idempotent=True, interleaved=True)
+    @watches
     @abstractmethod
     def query_completions(self, after: int = 0, limit: int = 100, timeout: float | None = 0) -> Eventually[Completions]:
         """List finished rollouts in the order of their ends, beginning behind the cursor `after`.
@@ -149,12 +180,12 @@ class Store(ABC):
         `timeout`, None for ever, while there is none.
         """
 
-    @handler(idempotent=True)
+    @reads
     @abstractmethod
     def get_rollout_by_id(self, rollout_id: str) -> Rollout | None:
         """Return the rollout, as `AttemptedRollout` if it was attempted; None if there is none."""
 
-    @handler(idempotent=True, interleaved=True)
+    @watches
     @abstractmethod
     def wait_for_rollouts(
         self, *, rollout_ids: Sequence[str], timeout: float | None = None
@@ -164,7 +195,7 @@ class Store(ABC):
         `timeout=0` asks once. Raises `NotFound` for an id unknown.
         """
 
-    @handler
+    @directs
     @abstractmethod
     def update_rollout(
         self,
@@ -184,7 +215,7 @@ class Store(ABC):
 
     # Attempts
 
-    @handler(idempotent=True)
+    @reads
     @abstractmethod
     def query_attempts(
         self,
@@ -197,12 +228,12 @@ class Store(ABC):
     ) -> list[Attempt]:
         """List the attempts of a rollout; raise `NotFound` if there is no such rollout."""
 
-    @handler(idempotent=True)
+    @reads
     @abstractmethod
     def get_latest_attempt(self, rollout_id: str) -> Attempt | None:
         """Return the latest attempt; None if there was none, or no such rollout."""
 
-    @handler(idempotent=True)
+    @reports
     @abstractmethod
     def update_attempt(
         self,
@@ -225,7 +256,7 @@ class Store(ABC):
 
     # Spans
 
-    @handler(idempotent=True)
+    @reports
     @abstractmethod
     def add_span(self, span: Span) -> Span | None:
         """Keep a span and hear its attempt: attempt and rollout become `running`.
@@ -234,29 +265,29 @@ class Store(ABC):
         `FencedAttempt` as `update_attempt` does.
         """
 
-    @handler(idempotent=True)
+    @reports
     @abstractmethod
     def add_many_spans(self, spans: Sequence[Span]) -> list[Span]:
         """Keep spans of any attempts, all or none, and return them without the duplicates (see `add_span`)."""
 
-    @handler
+    @begins
     @abstractmethod
     def add_otel_span(
         self, rollout_id: str, attempt_id: str, readable_span: ReadableSpan, sequence_id: int | None = None
     ) -> Span | None:
         """Keep a span of OpenTelemetry's SDK, with the next sequence id unless one is given (see `add_span`)."""
 
-    @handler(idempotent=True)
+    @reports
     @abstractmethod
     def get_next_span_sequence_id(self, rollout_id: str, attempt_id: str) -> int:
         """Return 1, 2, …: above all that were given out before, or came with a span, in this rollout."""
 
-    @handler(idempotent=True)
+    @reports
     @abstractmethod
     def get_many_span_sequence_ids(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
         """Return a sequence id for each pair of rollout and attempt id, all or none."""
 
-    @handler(idempotent=True)
+    @reads
     @abstractmethod
     def query_spans(
         self,
@@ -285,17 +316,17 @@ class Store(ABC):
 
     # Resources
 
-    @handler
+    @directs
     @abstractmethod
     def add_resources(self, resources: Resources) -> ResourcesUpdate:
         """Keep a snapshot under a new id; it becomes the latest."""
 
-    @handler
+    @directs
     @abstractmethod
     def update_resources(self, resources_id: str, resources: Resources) -> ResourcesUpdate:
         """Keep the next version of a snapshot; it becomes the latest. An id not taken yet begins with version 1."""
 
-    @handler(idempotent=True)
+    @reads
     @abstractmethod
     def query_resources(
         self,
@@ -309,19 +340,19 @@ class Store(ABC):
     ) -> list[ResourcesUpdate]:
         """List the latest version of each snapshot."""
 
-    @handler(idempotent=True)
+    @reads
     @abstractmethod
     def get_resources_by_id(self, resources_id: str) -> ResourcesUpdate | None:
         """Return the latest version of a snapshot; None if there is none."""
 
-    @handler(idempotent=True)
+    @reads
     @abstractmethod
     def get_latest_resources(self) -> ResourcesUpdate | None:
         """Return what was added or updated last; None if nothing was."""
 
     # Workers
 
-    @handler(idempotent=True)
+    @reads
     @abstractmethod
     def query_workers(
         self,
@@ -336,17 +367,26 @@ class Store(ABC):
     ) -> list[Worker]:
         """List the workers, in the order in which they were first heard of."""
 
-    @handler(idempotent=True)
+    @reads
     @abstractmethod
     def get_worker_by_id(self, worker_id: str) -> Worker | None:
         """Return the worker; None if nothing was heard of it."""
 
-    @handler(idempotent=True)
+    @reports
     @abstractmethod
     def update_worker(self, worker_id: str, heartbeat_stats: Mapping[str, Any] | UnsetType = UNSET) -> Worker:
         """Record a heartbeat of the worker itself, no more: its status follows its attempts."""
 
-    @handler(idempotent=True)
+    @begins
+    @abstractmethod
+    def release_worker(self, worker_id: str) -> list[Attempt]:
+        """Give up a worker whose process is gone: its current attempts are `unresponsive` at once; return them.
+
+        They are retried where their config says so. The worker becomes `unknown`, and waits for work no more. For
+        whoever sees processes end; call it before another one takes the same id.
+        """
+
+    @reads
     @abstractmethod
     def statistics(self) -> StoreStatistics:
         """Count what the store holds and did."""

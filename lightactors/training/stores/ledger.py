@@ -20,7 +20,7 @@ from lightactors.training import checks, lifecycle
 from lightactors.training.records import Attempt, AttemptedRollout, AttemptStatus, Rollout, RolloutStatus
 from lightactors.training.stores import arguments
 from lightactors.training.stores.table import Row, Table
-from lightactors.training.stores.waiting import Ends, Line
+from lightactors.training.stores.waiting import Claimant, Ends, Line
 from lightactors.training.stores.watchdog import Alarms
 from lightactors.training.stores.workers import Workers
 
@@ -35,6 +35,7 @@ class Try(msgspec.Struct, gc=False, eq=False):
     started: float
     heard: float
     before: Try | None
+    claim_id: str | None = None  # under which its worker asked for it
 
 
 class Entry(Row, gc=False, eq=False, kw_only=True):
@@ -42,6 +43,7 @@ class Entry(Row, gc=False, eq=False, kw_only=True):
 
     record: Rollout
     latest: Try | None = None
+    holder: str | None = None  # the worker that is on it
 
     @property
     def is_finished(self) -> bool:
@@ -83,6 +85,7 @@ class Ledger:
         self.ends = Ends()
         self.total_attempts = 0
         self.fenced = 0
+        self._held: dict[str, dict[int, Entry]] = {}  # by worker: what it is on
 
     # What there is
 
@@ -115,8 +118,11 @@ class Ledger:
 
     def handed_out(self, entry: Entry) -> Rollout:
         """Return a snapshot of a rollout, with its latest attempt if there is one."""
-        rollout = arguments.own(entry.record)
-        return rollout if entry.latest is None else AttemptedRollout.of(rollout, arguments.own(entry.latest.record))
+        return arguments.own(entry.record) if entry.latest is None else self._attempted(entry)
+
+    def _attempted(self, entry: Entry) -> AttemptedRollout:
+        assert entry.latest is not None
+        return AttemptedRollout.of(arguments.own(entry.record), arguments.own(entry.latest.record))
 
     def moment(self) -> float:
         """Return the time for records, which never goes back: the order of creation is that of start times."""
@@ -138,15 +144,58 @@ class Ledger:
         self._settle(entry, rollout.status)
         return entry
 
-    def claim(self, limit: int, worker_id: str | None) -> list[AttemptedRollout]:
+    def claim(self, limit: int, claimant: Claimant) -> list[AttemptedRollout]:
+        """Return what the claimant has claimed already under its claim id, or else `take`."""
+        if claimant.claim_id is not None and claimant.worker_id is not None:
+            self.line.call_off(claimant.worker_id)
+            if claimed := self._claimed(claimant):
+                return [self._attempted(entry) for entry in claimed]
+        return self.take(limit, claimant)
+
+    def take(self, limit: int, claimant: Claimant) -> list[AttemptedRollout]:
         """Start attempts at the head of the queue, as many as there are up to `limit`."""
-        claimed: list[AttemptedRollout] = []
-        while self.queue and len(claimed) < limit:
+        taken: list[AttemptedRollout] = []
+        while self.queue and len(taken) < limit:
             head = next(iter(self.queue.values()))
-            claimed.append(self.begin(head, worker_id, was_asked=True))
-        if not claimed and worker_id is not None:
-            self.workers.asked_in_vain(worker_id, self.moment())
-        return claimed
+            taken.append(self.begin(head, claimant.worker_id, was_asked=True))
+            if head.latest is not None:
+                head.latest.claim_id = claimant.claim_id
+        if not taken and claimant.worker_id is not None:
+            self.workers.asked_in_vain(claimant.worker_id, self.moment())
+        return taken
+
+    def give_back(self, claimant: Claimant) -> list[Entry]:
+        """Put what was claimed into the queue again, and end the claim's wait; return it."""
+        worker_id = claimant.worker_id
+        assert worker_id is not None
+        self.line.call_off(worker_id, claimant.claim_id)
+        given_back = self._claimed(claimant)
+        for entry in given_back:
+            self.change(entry, {"status": "requeuing"})
+        if given_back:
+            self.workers.leave(worker_id, "idle", self.moment())
+        return given_back
+
+    def release(self, worker_id: str) -> list[Attempt]:
+        """Give up a worker: end its wait and its attempts; return those."""
+        self.line.call_off(worker_id)
+        released = self._held_by(worker_id)
+        for entry in released:
+            if entry.latest is not None:
+                self._become(entry, entry.latest, "unresponsive", {})
+        if worker_id in self.workers.by_id:
+            self.workers.leave(worker_id, "unknown", self.moment())
+        return [entry.latest.record for entry in released if entry.latest is not None]
+
+    def _claimed(self, claimant: Claimant) -> list[Entry]:
+        """Return what a worker is on because of that claim."""
+        held = self._held_by(claimant.worker_id)
+        return [entry for entry in held if entry.latest is not None and entry.latest.claim_id == claimant.claim_id]
+
+    def _held_by(self, worker_id: str | None) -> list[Entry]:
+        """Return what a worker is on, the oldest first."""
+        held = self._held.get(worker_id) if worker_id is not None else None
+        return [held[number] for number in sorted(held)] if held else []
 
     def begin(self, entry: Entry, worker_id: str | None, *, was_asked: bool = False) -> AttemptedRollout:
         """Start the next attempt of a rollout; `was_asked`: because its worker asked for work."""
@@ -163,6 +212,7 @@ class Ledger:
         self.total_attempts += 1
         self.workers.take(attempt, now, was_asked=was_asked)
         self._move(entry, "preparing", now)
+        self._hold(entry)
         self._watch(entry)
         return AttemptedRollout.of(arguments.own(entry.record), attempt)
 
@@ -172,6 +222,7 @@ class Ledger:
         lifecycle.check_rollout(entry.record, status)
         self.rollouts.put(entry, replace(entry.record, **changes))
         self._move(entry, status, self.moment())
+        self._hold(entry)
         self.alarms.clear(entry.number)
         self._watch(entry)
 
@@ -205,6 +256,7 @@ class Ledger:
         if before.status != after.status or before.worker_id != after.worker_id:
             self.workers.follow(after, now)
         self._move(entry, lifecycle.rollout_after(after, entry.record.config), now)
+        self._hold(entry)
         self._watch(entry)
 
     def _move(self, entry: Entry, status: RolloutStatus, now: float) -> None:
@@ -214,6 +266,22 @@ class Ledger:
         end_time = now if status in lifecycle.FINISHED else None
         self.rollouts.put(entry, replace(rollout, status=status, end_time=end_time))
         self._settle(entry, status)
+
+    def _hold(self, entry: Entry) -> None:
+        """Keep up who is on a rollout: the worker of its latest attempt, while both are under way."""
+        attempt = None if entry.latest is None else entry.latest.record
+        is_held = attempt is not None and attempt.status in lifecycle.ALIVE and entry.record.status in lifecycle.WATCHED
+        holder = attempt.worker_id if attempt is not None and is_held else None
+        if holder == entry.holder:
+            return
+        if entry.holder is not None:
+            held = self._held[entry.holder]
+            del held[entry.number]
+            if not held:
+                del self._held[entry.holder]
+        if holder is not None:
+            self._held.setdefault(holder, {})[entry.number] = entry
+        entry.holder = holder
 
     def _settle(self, entry: Entry, status: RolloutStatus) -> None:
         """Put a rollout where its status belongs, and wake who waited for that."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from random import Random, SystemRandom
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from lightactors.actors import Ref, loops, spawn
-from lightactors.contract import Eventually, actor, handler
+from lightactors.contract import Eventually, actor
 from lightactors.errors import NotFound
 from lightactors.training import checks, lifecycle
 from lightactors.training.otel import ReadableSpan
@@ -37,9 +37,20 @@ from lightactors.training.records import (
     WorkerStatus,
 )
 from lightactors.training.stores import arguments, queries
-from lightactors.training.stores.contract import Logic, Order, Store
+from lightactors.training.stores.contract import (
+    Logic,
+    Order,
+    Store,
+    begins,
+    claims,
+    directs,
+    reads,
+    reports,
+    watches,
+)
 from lightactors.training.stores.ledger import LATEST, Entry, Ledger, Try
 from lightactors.training.stores.spans import SpanTable, memory_capacity, memory_limits, span_size
+from lightactors.training.stores.waiting import Claimant
 from lightactors.training.stores.watchdog import Nudge, watchdog
 
 T = TypeVar("T")
@@ -114,7 +125,7 @@ class MemoryStore(Store):
 
     # Rollouts in and out of the queue
 
-    @handler
+    @begins
     def start_rollout(
         self,
         input: Any,
@@ -128,7 +139,7 @@ class MemoryStore(Store):
         draft = self._draft(EnqueueRolloutRequest(input, mode, resources_id, config, metadata), "preparing")
         return self._ledger.begin(self._ledger.add(draft), worker_id)
 
-    @handler
+    @directs
     def enqueue_rollout(
         self,
         input: Any,
@@ -146,7 +157,7 @@ class MemoryStore(Store):
             arguments.check_same_task(entry.record, draft)
         return self._ledger.handed_out(entry)
 
-    @handler
+    @directs
     def enqueue_many_rollouts(self, requests: Sequence[EnqueueRolloutRequest]) -> list[Rollout]:
         checks.several("requests", requests)
         return self._enqueue([checks.instance("a member of requests", r, EnqueueRolloutRequest) for r in requests])
@@ -171,36 +182,44 @@ class MemoryStore(Store):
             status=status,
         )
 
-    @handler(interleaved=True)
+    @claims
     def dequeue_rollout(
-        self, worker_id: str | None = None, timeout: float | None = 0
+        self, worker_id: str | None = None, timeout: float | None = 0, claim_id: str | None = None
     ) -> Eventually[AttemptedRollout | None]:
         may_wait = queries.check_timeout(timeout)
-        checks.optional_text("worker_id", worker_id)
-        claimed = self._ledger.claim(1, worker_id)
+        claimant = arguments.claimant(worker_id, claim_id)
+        claimed = self._ledger.claim(1, claimant)
         if claimed or not may_wait:
             return claimed[0] if claimed else None
-        return self._wait_for_one(worker_id, timeout)
+        return _first(self._wait_to_claim(1, claimant, timeout))
 
-    @handler(interleaved=True)
+    @claims
     def dequeue_many_rollouts(
-        self, limit: int = 1, worker_id: str | None = None, timeout: float | None = 0
+        self,
+        limit: int = 1,
+        worker_id: str | None = None,
+        timeout: float | None = 0,
+        claim_id: str | None = None,
     ) -> Eventually[list[AttemptedRollout]]:
         may_wait = queries.check_timeout(timeout)
-        checks.optional_text("worker_id", worker_id)
+        claimant = arguments.claimant(worker_id, claim_id)
         if checks.whole("limit", limit) <= 0:
             return []
-        claimed = self._ledger.claim(limit, worker_id)
-        return claimed if claimed or not may_wait else self._wait_for_many(limit, worker_id, timeout)
+        claimed = self._ledger.claim(limit, claimant)
+        return claimed if claimed or not may_wait else self._wait_to_claim(limit, claimant, timeout)
 
-    async def _wait_for_one(self, worker_id: str | None, timeout: float | None) -> AttemptedRollout | None:
-        claimed = await self._wait_for_many(1, worker_id, timeout)
-        return claimed[0] if claimed else None
+    def _wait_to_claim(
+        self, limit: int, claimant: Claimant, timeout: float | None
+    ) -> Coroutine[Any, Any, list[AttemptedRollout]]:
+        # It enters the line now, not when it is first awaited: a `give_back` may come in between.
+        return self._ledger.line.enter(claimant).wait(lambda: self._ledger.take(limit, claimant), timeout)
 
-    async def _wait_for_many(self, limit: int, worker_id: str | None, timeout: float | None) -> list[AttemptedRollout]:
-        return await self._ledger.line.wait(lambda: self._ledger.claim(limit, worker_id), timeout)
+    @reports
+    def give_back(self, worker_id: str, claim_id: str) -> list[Rollout]:
+        claimant = arguments.claimant(checks.text("worker_id", worker_id), checks.text("claim_id", claim_id))
+        return [self._ledger.handed_out(entry) for entry in self._ledger.give_back(claimant)]
 
-    @handler
+    @begins
     def start_attempt(self, rollout_id: str, worker_id: str | None = None) -> AttemptedRollout:
         entry = self._ledger.entry(rollout_id)
         checks.optional_text("worker_id", worker_id)
@@ -209,7 +228,7 @@ class MemoryStore(Store):
 
     # Rollouts
 
-    @handler(idempotent=True)
+    @reads
     def query_rollouts(
         self,
         *,
@@ -238,7 +257,7 @@ class MemoryStore(Store):
         found = queries.select(self._ledger.rollouts, sets, conditions, filter_logic, page)
         return [self._ledger.handed_out(self._ledger.rollouts.by_id[rollout.rollout_id]) for rollout in found]
 
-    @handler(idempotent=True, interleaved=True)
+    @watches
     def query_completions(self, after: int = 0, limit: int = 100, timeout: float | None = 0) -> Eventually[Completions]:
         checks.whole("after", after, least=0)
         checks.whole("limit", limit, least=-1)
@@ -256,12 +275,12 @@ class MemoryStore(Store):
         entries = self._ledger.finished[after : None if limit == -1 else after + limit]
         return Completions([self._ledger.handed_out(entry) for entry in entries], after + len(entries))
 
-    @handler(idempotent=True)
+    @reads
     def get_rollout_by_id(self, rollout_id: str) -> Rollout | None:
         entry = self._ledger.find(rollout_id)
         return None if entry is None else self._ledger.handed_out(entry)
 
-    @handler(idempotent=True, interleaved=True)
+    @watches
     def wait_for_rollouts(
         self, *, rollout_ids: Sequence[str], timeout: float | None = None
     ) -> Eventually[list[Rollout]]:
@@ -280,7 +299,7 @@ class MemoryStore(Store):
     def _ended_among(self, entries: list[Entry]) -> list[Rollout]:
         return [self._ledger.handed_out(entry) for entry in entries if entry.is_finished]
 
-    @handler
+    @directs
     def update_rollout(
         self,
         rollout_id: str,
@@ -301,7 +320,7 @@ class MemoryStore(Store):
 
     # Attempts
 
-    @handler(idempotent=True)
+    @reads
     def query_attempts(
         self,
         rollout_id: str,
@@ -315,12 +334,12 @@ class MemoryStore(Store):
         attempts = [attempt.record for attempt in self._ledger.entry(rollout_id).tries()][::-1]
         return [arguments.own(attempt) for attempt in page.cut(page.sorted(attempts))]
 
-    @handler(idempotent=True)
+    @reads
     def get_latest_attempt(self, rollout_id: str) -> Attempt | None:
         entry = self._ledger.find(rollout_id)
         return arguments.own(entry.latest.record) if entry and entry.latest else None
 
-    @handler(idempotent=True)
+    @reports
     def update_attempt(
         self,
         rollout_id: str,
@@ -341,16 +360,16 @@ class MemoryStore(Store):
 
     # Spans
 
-    @handler(idempotent=True)
+    @reports
     def add_span(self, span: Span) -> Span | None:
         added = self._add_spans([span])
         return added[0] if added else None
 
-    @handler(idempotent=True)
+    @reports
     def add_many_spans(self, spans: Sequence[Span]) -> list[Span]:
         return self._add_spans(checks.several("spans", spans))
 
-    @handler
+    @begins
     def add_otel_span(
         self, rollout_id: str, attempt_id: str, readable_span: ReadableSpan, sequence_id: int | None = None
     ) -> Span | None:
@@ -378,11 +397,11 @@ class MemoryStore(Store):
         self._spans.evict()
         return [span for span, _ in fresh.values()]
 
-    @handler(idempotent=True)
+    @reports
     def get_next_span_sequence_id(self, rollout_id: str, attempt_id: str) -> int:
         return self._next_sequence_ids([(rollout_id, attempt_id)])[0]
 
-    @handler(idempotent=True)
+    @reports
     def get_many_span_sequence_ids(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
         return self._next_sequence_ids([arguments.pair(pair) for pair in checks.several("pairs", pairs)])
 
@@ -392,7 +411,7 @@ class MemoryStore(Store):
             self._ledger.attempt_of_id(entry, attempt_id)
         return [self._spans.next_sequence_id(entry.number) for entry in entries]
 
-    @handler(idempotent=True)
+    @reads
     def query_spans(
         self,
         rollout_id: str,
@@ -432,11 +451,11 @@ class MemoryStore(Store):
 
     # Resources
 
-    @handler
+    @directs
     def add_resources(self, resources: Resources) -> ResourcesUpdate:
         return self._keep_resources(self._ledger.new_id("rs-", self._resources), resources)
 
-    @handler
+    @directs
     def update_resources(self, resources_id: str, resources: Resources) -> ResourcesUpdate:
         return self._keep_resources(checks.text("resources_id", resources_id), resources)
 
@@ -453,7 +472,7 @@ class MemoryStore(Store):
         self._latest_resources_id = resources_id
         return arguments.own_resources(update)
 
-    @handler(idempotent=True)
+    @reads
     def query_resources(
         self,
         *,
@@ -469,12 +488,12 @@ class MemoryStore(Store):
         found = page.cut(page.sorted(queries.matching(self._resources.values(), conditions, "and")))
         return [arguments.own_resources(update) for update in found]
 
-    @handler(idempotent=True)
+    @reads
     def get_resources_by_id(self, resources_id: str) -> ResourcesUpdate | None:
         update = self._resources.get(checks.text("resources_id", resources_id))
         return None if update is None else arguments.own_resources(update)
 
-    @handler(idempotent=True)
+    @reads
     def get_latest_resources(self) -> ResourcesUpdate | None:
         if self._latest_resources_id is None:
             return None
@@ -482,7 +501,7 @@ class MemoryStore(Store):
 
     # Workers
 
-    @handler(idempotent=True)
+    @reads
     def query_workers(
         self,
         *,
@@ -502,12 +521,12 @@ class MemoryStore(Store):
         found = queries.select(self._ledger.workers, sets, conditions, filter_logic, page)
         return [arguments.own_worker(worker) for worker in found]
 
-    @handler(idempotent=True)
+    @reads
     def get_worker_by_id(self, worker_id: str) -> Worker | None:
         row = self._ledger.workers.by_id.get(checks.text("worker_id", worker_id))
         return None if row is None else arguments.own_worker(row.record)
 
-    @handler(idempotent=True)
+    @reports
     def update_worker(self, worker_id: str, heartbeat_stats: Mapping[str, Any] | UnsetType = UNSET) -> Worker:
         checks.text("worker_id", worker_id)
         changes = arguments.worker_changes(heartbeat_stats=heartbeat_stats)
@@ -515,7 +534,11 @@ class MemoryStore(Store):
             self._ledger.workers.update(worker_id, last_heartbeat_time=self._ledger.moment(), **changes)
         )
 
-    @handler(idempotent=True)
+    @begins
+    def release_worker(self, worker_id: str) -> list[Attempt]:
+        return [arguments.own(attempt) for attempt in self._ledger.release(checks.text("worker_id", worker_id))]
+
+    @reads
     def statistics(self) -> StoreStatistics:
         return StoreStatistics(
             name=type(self).__name__,
@@ -539,6 +562,11 @@ class MemoryStore(Store):
         if checks.optional_text("resources_id", resources_id) is not None and resources_id not in self._resources:
             raise NotFound(f"there are no resources {resources_id!r}; add them first, or leave the id out")
         return resources_id
+
+
+async def _first(claim: Awaitable[list[AttemptedRollout]]) -> AttemptedRollout | None:
+    claimed = await claim
+    return claimed[0] if claimed else None
 
 
 def _instead_of(old: str, value: Sequence[T] | None, new: str, preferred: Sequence[T] | None) -> Sequence[T] | None:

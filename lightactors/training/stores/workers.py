@@ -29,7 +29,7 @@ class Workers(Table[Row]):
         """Record that the worker asked for work, and there was none."""
         worker = self.update(worker_id, last_dequeue_time=now)
         if worker.status != "idle":
-            self._leave(worker_id, "idle", now)
+            self.leave(worker_id, "idle", now)
 
     def take(self, attempt: Attempt, now: float, *, was_asked: bool = False) -> None:
         """Record that the attempt's worker, if it has one, is on it; `was_asked`: because it asked for work."""
@@ -54,7 +54,7 @@ class Workers(Table[Row]):
         if attempt.status in ALIVE:
             self.take(attempt, now)
         elif attempt.worker_id is not None and self._is_free_for(attempt.worker_id, attempt):
-            self._leave(attempt.worker_id, WORKER_AFTER[attempt.status], now)
+            self.leave(attempt.worker_id, WORKER_AFTER[attempt.status], now)
 
     def _is_free_for(self, worker_id: str, attempt: Attempt) -> bool:
         row = self.by_id.get(worker_id)
@@ -63,7 +63,8 @@ class Workers(Table[Row]):
         worker: Worker = row.record
         return (worker.current_rollout_id, worker.current_attempt_id) == (attempt.rollout_id, attempt.attempt_id)
 
-    def _leave(self, worker_id: str, status: str, now: float) -> None:
+    def leave(self, worker_id: str, status: str, now: float) -> None:
+        """Record that the worker is on nothing any more."""
         row = self._row(worker_id)
         left = replace(row.record, status=status, last_idle_time=now, current_rollout_id=None, current_attempt_id=None)
         self.put(row, left)

@@ -28,6 +28,7 @@ from lightactors.training.records import (
 from lightactors.training.runners.runner import Runner, run_context
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
+from lightactors.training.stores.waiting import Claimant
 from lightactors.training.tracing import semconv
 from lightactors.training.tracing.rewards import find_final_reward
 from lightactors.training.tracing.trace import emit_message, emit_reward
@@ -353,8 +354,10 @@ class LosesClaims(MemoryStore):
         super().__init__()
         self._gate = gate
 
-    def dequeue_rollout(self, worker_id: str | None = None, timeout: float | None = 0) -> Any:  # type: ignore[override]
-        self._ledger.claim(1, worker_id)
+    def dequeue_rollout(  # type: ignore[override]
+        self, worker_id: str | None = None, timeout: float | None = 0, claim_id: str | None = None
+    ) -> Any:
+        self._ledger.claim(1, Claimant(worker_id, claim_id))
         return self._never()
 
     async def _never(self) -> None:
@@ -362,14 +365,14 @@ class LosesClaims(MemoryStore):
         await anyio.sleep_forever()
 
 
-async def test_claim_that_crossed_the_stop_is_run(event: ExecutionEvent) -> None:
+async def test_claim_that_crossed_the_stop_goes_back_to_the_queue(event: ExecutionEvent) -> None:
     gate = Gate()
     store = LosesClaims(gate)
     rollout = await store.enqueue_rollout("task")
     gate.open()
     async with running(Runner(answer, store, worker_id="w"), event):
         await gate.reached()
-    assert await attempts_of(store, rollout) == ["succeeded"]
+    assert (await store.query_rollouts(status_in=["requeuing"]))[0].rollout_id == rollout.rollout_id
 
 
 async def test_claim_that_crossed_the_cancellation_goes_back_to_the_queue(event: ExecutionEvent) -> None:
@@ -398,7 +401,7 @@ async def test_stop_and_work_at_the_same_moment_lose_no_claim(event: ExecutionEv
             event.set()
         ended = await store.get_rollout_by_id(rollout.rollout_id)
         assert ended is not None
-        assert ended.status in ("queuing", "succeeded")
+        assert ended.status in ("queuing", "requeuing", "succeeded")
 
 
 @pytest.mark.parametrize("turns", range(6))

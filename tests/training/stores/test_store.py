@@ -67,6 +67,23 @@ def test_engine_has_the_rows_of_the_contract() -> None:
     for name, method in promised.items():
         assert method.signature == kept[name].signature, name
         assert (method.idempotent, method.interleaved) == (kept[name].idempotent, kept[name].interleaved), name
+        assert method.roles == kept[name].roles, name
+
+
+def test_roles_may_do_what_is_theirs() -> None:
+    methods = contract_of(Store).methods
+    changes = {name for name, method in methods.items() if not name.startswith(("get_", "query_", "wait_for", "stat"))}
+    changes |= {"get_next_span_sequence_id", "get_many_span_sequence_ids"}
+    directs = {
+        "enqueue_rollout",
+        "enqueue_many_rollouts",
+        "update_rollout",
+        "add_resources",
+        "update_resources",
+    }
+    assert {name for name, method in methods.items() if not method.admits("viewer")} == changes
+    assert {name for name, method in methods.items() if not method.admits("runner")} == directs
+    assert all(method.admits("algorithm") and method.admits("admin") for method in methods.values())
 
 
 async def test_old_names_of_filters_warn() -> None:

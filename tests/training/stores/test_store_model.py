@@ -50,8 +50,15 @@ class Model:
             self.queue.remove(rollout_id)
         rollout["status"] = status
 
-    def begin(self, rollout_id: str, attempt_id: str, worker: str | None) -> None:
-        attempt = {"id": attempt_id, "status": "preparing", "worker": worker, "start": self.now, "heard": self.now}
+    def begin(self, rollout_id: str, attempt_id: str, worker: str | None, claim_id: str | None = None) -> None:
+        attempt = {
+            "id": attempt_id,
+            "status": "preparing",
+            "worker": worker,
+            "claim": claim_id,
+            "start": self.now,
+            "heard": self.now,
+        }
         self.rollouts[rollout_id]["attempts"].append(attempt)
         if worker:
             self.workers[worker] = "busy", attempt_id
@@ -65,6 +72,28 @@ class Model:
         if worker and not self.queue:
             self.workers[worker] = "idle", None
         return self.queue[0] if self.queue else None
+
+    def held(self, worker: str, claim_id: str | None = None) -> list[str]:
+        """Return what a worker is on, because of that claim or any."""
+        return [
+            rollout_id
+            for rollout_id, rollout in self.rollouts.items()
+            if rollout["status"] in {"preparing", "running"}
+            for attempt in rollout["attempts"][-1:]
+            if attempt["status"] in {"preparing", "running"} and attempt["worker"] == worker
+            if claim_id is None or attempt["claim"] == claim_id
+        ]
+
+    def give_back(self, worker: str, claim_id: str) -> None:
+        for rollout_id in self.held(worker, claim_id):
+            self.workers[worker] = "idle", None
+            self.move(rollout_id, "requeuing")
+
+    def release(self, worker: str) -> None:
+        for rollout_id in self.held(worker):
+            self.become(rollout_id, "unresponsive")
+        if worker in self.workers:
+            self.workers[worker] = "unknown", None
 
     def report(self, rollout_id: str, index: int, status: str | None) -> None:
         """`status` None is a heartbeat."""
@@ -180,6 +209,8 @@ CONFIGS = st.builds(
     st.sets(st.sampled_from(["failed", "timeout", "unresponsive"])),
 )
 WORKERS = st.sampled_from([None, "a", "b"])
+NAMED = st.sampled_from(["a", "b"])
+CLAIM_IDS = st.sampled_from(["c", "d"])
 ANY = st.integers(0, 1_000)  # which of those that there are
 
 
@@ -240,6 +271,33 @@ class StoreMachine(RuleBasedStateMachine):
         assert (claimed and claimed.rollout_id) == expected
         if claimed:
             self.model.begin(claimed.rollout_id, claimed.attempt.attempt_id, worker)
+
+    @rule(worker=NAMED, claim_id=CLAIM_IDS)
+    def claim_under_an_id(self, worker: str, claim_id: str) -> None:
+        claimed = self.door.call("dequeue_rollout", worker, claim_id=claim_id)
+        if held := self.model.held(worker, claim_id):
+            assert claimed.rollout_id in held
+            assert claimed.attempt.attempt_id == self.model.rollouts[claimed.rollout_id]["attempts"][-1]["id"]
+            return
+        expected = self.model.claim(worker)
+        assert (claimed and claimed.rollout_id) == expected
+        if claimed:
+            self.model.begin(claimed.rollout_id, claimed.attempt.attempt_id, worker, claim_id)
+
+    @rule(worker=NAMED, claim_id=CLAIM_IDS)
+    def give_back(self, worker: str, claim_id: str) -> None:
+        held = self.model.held(worker, claim_id)
+        given_back = self.door.call("give_back", worker, claim_id)
+        assert sorted(rollout.rollout_id for rollout in given_back) == sorted(held)
+        self.model.give_back(worker, claim_id)
+
+    @rule(worker=NAMED)
+    def release(self, worker: str) -> None:
+        held = self.model.held(worker)
+        released = self.door.call("release_worker", worker)
+        assert [attempt.status for attempt in released] == ["unresponsive"] * len(held)
+        assert sorted(attempt.rollout_id for attempt in released) == sorted(held)
+        self.model.release(worker)
 
     @has_rollouts
     @rule(which=ANY, worker=WORKERS)
