@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lightactors.address import Address
 from lightactors.contract import ROLES as ROLES
 from lightactors.contract import Role as Role
 from lightactors.errors import ConfigurationError
-from lightactors.address import Address
 
 TOKEN_FILE = "LIGHTACTORS_TOKEN_FILE"
 """The environment variable that names the token file of who passes no token."""

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightactors.address import Address
 from lightactors.errors import ConfigurationError
-from lightactors.remote.address import Address
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=20)
 PATHS = st.just("") | st.lists(NAMES, min_size=1, max_size=3).map("/".join)

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightactors.address import Address
 from lightactors.errors import ConfigurationError
-from lightactors.remote.address import Address
-from lightactors.remote.security import ROLES, TOKEN_FILE, Tls, Tokens, check_connect, check_listen, read_token
+from lightactors.security import ROLES, TOKEN_FILE, Tls, Tokens, check_connect, check_listen, read_token
 from tests.remote.certificates import Authority, private_bytes
 
 RUNNER = "runner." + "x" * 43

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from lightactors.address import Address
 from lightactors.contract import Role
 from lightactors.errors import ConfigurationError, LinkError
-from lightactors.address import Address
 from lightactors.remote.grpc import options
 from lightactors.remote.grpc.carrier import StreamCarrier
 from lightactors.remote.grpc.credentials import TokenInterceptor, role_of, server_credentials

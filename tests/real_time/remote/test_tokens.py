@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lightactors.remote.address import Address
+from lightactors.address import Address
 from lightactors.remote.grpc.credentials import (
     Metadata,
     TokenInterceptor,
@@ -20,7 +20,7 @@ from lightactors.remote.grpc.credentials import (
     role_of,
     server_credentials,
 )
-from lightactors.remote.security import Tls, Tokens
+from lightactors.security import Tls, Tokens
 from tests.remote.certificates import Authority
 
 # After ours: its room sets what grpc reads from the environment when it is first imported.

@@ -1,12 +1,13 @@
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar
+
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "node", "system", "version", "role")
+    __slots__ = ("node", "protocol", "role", "system", "version")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_FIELD_NUMBER: _ClassVar[int]
@@ -17,12 +18,12 @@ class Hello(_message.Message):
     system: str
     version: str
     role: str
-    def __init__(self, protocol: _Optional[int] = ..., node: _Optional[str] = ..., system: _Optional[str] = ..., version: _Optional[str] = ..., role: _Optional[str] = ...) -> None: ...
+    def __init__(self, protocol: int | None = ..., node: str | None = ..., system: str | None = ..., version: str | None = ..., role: str | None = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("hello", "frames")
+    __slots__ = ("frames", "hello")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     frames: bytes
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., frames: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, hello: Hello | _Mapping | None = ..., frames: bytes | None = ...) -> None: ...
