@@ -36,7 +36,7 @@ _LIKELY_MEANT = {"http": "grpc", "https": "grpcs", "tcp": "grpc", "ssl": "grpcs"
 
 _EXAMPLE = "say 'grpc://host:4747', 'grpcs://host:4747' or 'unix:/run/me.sock'"
 
-_STARTS_WITH_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?!\d+(?:/|$))")
+_STARTS_WITH_SCHEME = re.compile(r"([A-Z][A-Z0-9+.-]*):(?:(?<=unix:)|(?!\d+(?:/|$)))", re.IGNORECASE)
 """A word and a colon, unless a port follows: `localhost:4747` has no scheme."""
 
 _SECRET = re.compile(r"(?!unix:)[^/]*(?://)?[^/]*@")

@@ -153,9 +153,11 @@ def _lines(path: Path) -> list[str]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigurationError(f"can't read the token file {path}: {error.strerror}; {_CURE}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         _check_secret_file(path, os.fstat(descriptor))
-        content = file.read(_FILE_BYTES + 1)
+        content = os.read(descriptor, _FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > _FILE_BYTES or not content.isascii():
         raise ConfigurationError(f"{path} is no token file; {_CURE}")
     return [line.strip() for line in content.decode().splitlines() if line.strip()]

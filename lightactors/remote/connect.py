@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from lightactors.actors.elsewhere import run_on
 from lightactors.actors.root import system_here
@@ -71,6 +71,12 @@ class RemoteNode:
     async def close(self) -> None:
         """End the connection; refs that came over it end with it."""
         self._dialer.node.loop.order(self._dialer.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._dialer.is_closed else "linked" if self._dialer.link is not None else "dialling"

@@ -1,0 +1,52 @@
+"""A node in a process of its own, for tests to send it whatever they like."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+
+import lightactors as la
+from lightactors.security import Tokens
+
+
+@la.actor
+class Desk:
+    """What is to go on working meanwhile."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    @la.handler
+    def note(self, text: str) -> int:
+        """Keep the last hundred notes."""
+        self.notes = [*self.notes[-99:], text]
+        return len(self.notes)
+
+    @la.handler(interleaved=True)
+    async def wait(self, seconds: float) -> float:
+        await anyio.sleep(min(seconds, 1.0))
+        return seconds
+
+    @la.handler
+    async def count(self, size: int) -> AsyncIterator[bytes]:
+        """Bring items of a size, for ever."""
+        while True:
+            yield bytes(size)
+
+
+async def main(tokens: str) -> None:
+    async with la.open_system("target", listen="grpc://127.0.0.1:0", tokens=Tokens.load(Path(tokens))) as system:
+        await la.options(name="desk").spawn(Desk)
+        sys.stdout.write(f"{system.addresses[0]}\n")
+        sys.stdout.flush()
+        await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+    sys.stdout.write("ended\n")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.CRITICAL)  # every blob has its own complaint
+    anyio.run(main, sys.argv[2], backend=sys.argv[1])

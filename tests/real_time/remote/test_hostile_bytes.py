@@ -1,0 +1,181 @@
+"""Whatever comes to the port, the node goes on: it answers honest callers meanwhile, and its memory stays small."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2
+
+import lightactors as la
+from lightactors.remote import frames
+from lightactors.remote.grpc._v1.link_pb2 import Batch, Hello
+from lightactors.remote.grpc.credentials import metadata_of
+from lightactors.remote.hello import PROTOCOL
+from lightactors.security import Tokens
+from tests.real_time.remote import blobs
+from tests.real_time.remote.target import Desk
+
+# After ours: its room sets what grpc reads from the environment when it is first imported.
+import grpc  # isort: skip
+
+ROOT = Path(__file__).parents[3]
+
+GROWTH = 50 * 2**20
+"""Bytes that the node may have more afterwards."""
+
+WARM_UP = 200
+"""Blobs after which its memory counts: what is made once is made by then."""
+
+ANSWERS = {"OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "CANCELLED"}
+"""What a broken call may end with. Not UNKNOWN, nor INTERNAL, nor silence."""
+
+MANY = [pytest.mark.stress, pytest.mark.timeout(1200)]
+
+
+@dataclass
+class Target:
+    """A node in a process of its own."""
+
+    process: subprocess.Popen[str]
+    address: str
+    tokens: Tokens
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def memory(self) -> int:
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def end(self) -> None:
+        """It must still be able to end as it should."""
+        said, errors = self.process.communicate(timeout=10)
+        assert (self.process.returncode, said, errors) == (0, "ended\n", "")
+
+
+@contextmanager
+def open_target(backend: str, folder: Path) -> Generator[Target]:
+    tokens = Tokens.new()
+    tokens.save(folder / "tokens")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.real_time.remote.target", backend, str(folder / "tokens")],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            yield Target(process, process.stdout.readline().strip(), tokens)
+        finally:
+            process.kill()
+
+
+async def attack(target: Target, blow: Callable[[int], object], count: int) -> None:
+    """Strike so often, while honest callers are answered, and at last see what it has cost."""
+    memory = target.memory
+    token = target.tokens.of("runner")
+    async with la.open_system(), await la.connect(target.address, token=token) as node:
+        desk = await node.connect(Desk, "desk")
+        for number in range(count):
+            await anyio.to_thread.run_sync(blow, number)
+            if number == WARM_UP:
+                memory = target.memory
+            if number % 50 == 0:
+                with anyio.fail_after(5):
+                    assert await desk.note("honest") > 0
+                    await anyio.to_thread.run_sync(check_health, target)
+    assert target.memory - memory <= GROWTH
+    await anyio.to_thread.run_sync(target.end)
+
+
+def check_health(target: Target) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{target.port}") as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        answer = check(health_pb2.HealthCheckRequest(), timeout=5, metadata=metadata_of(target.tokens.of("viewer")))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(50_000, marks=MANY)])
+async def test_raw_blobs(anyio_backend_name: str, tmp_path: Path, count: int) -> None:
+    with open_target(anyio_backend_name, tmp_path) as target:
+        bodies = blobs.blobs(seed=count, count=count)
+
+        def blow(number: int) -> None:
+            blobs.send(target.port, next(bodies), politely=number % 2 == 0)
+
+        await attack(target, blow, count)
+
+
+HELLO = Batch(hello=Hello(protocol=PROTOCOL, node="n" * 16, system="stranger", version="0", role="admin"))
+
+_BODY = msgspec.Raw(msgspec.msgpack.encode([["text"], {"more": 1.5}]))
+
+FRAMES: list[list[frames.AnyFrame]] = [
+    [frames.Ask(1, 0, "find", _BODY), frames.Tell(0, "find", _BODY), frames.Ask(2, 1, "note", _BODY)],
+    [frames.Open(1, 0, "count", _BODY), frames.Grant(1, 1000), frames.Cancel(1)],
+    [frames.Credit(0, 100), frames.Watch(0), frames.Watch(1), frames.Survey(1, 0, 1.0), frames.Ping(1)],
+    [frames.Reply(1, _BODY), frames.Error(1, _BODY), frames.Item(1, _BODY), frames.End(1)],
+    [frames.Piece(False, memoryview(b"x" * 100)), frames.Piece(True, memoryview(b"y" * 100))],
+    [frames.Stop(0, 1.0), frames.Stop(1, 1.0), frames.HandOver(b"x" * 50), frames.Ready(), frames.Failed(_BODY)],
+]
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=MANY)])
+async def test_mutated_batches(anyio_backend_name: str, tmp_path: Path, count: int) -> None:
+    with open_target(anyio_backend_name, tmp_path) as target:
+        rng = random.Random(count)
+        with grpc.insecure_channel(f"127.0.0.1:{target.port}") as channel:
+            call: Any = channel.stream_stream("/lightactors.v1.Link/Open")
+            codes = Counter[str]()
+            await attack(target, lambda _: codes.update([answer(call, target, mutated_link(rng))]), count)
+        assert set(codes) <= ANSWERS
+        assert codes["INVALID_ARGUMENT"] > count / 10
+
+
+def mutated_link(rng: random.Random) -> list[bytes]:
+    """Return the messages of a link; something is wrong with the hello, the batch, or the frames in it."""
+    hello = HELLO.SerializeToString()
+    packed = frames.encode(rng.choice(FRAMES))
+    match rng.randrange(4):
+        case 0:
+            return [blobs.mutated(rng, hello), Batch(frames=packed).SerializeToString()]
+        case 1:
+            return [hello, blobs.mutated(rng, Batch(frames=packed).SerializeToString())]
+        case 2:
+            return [hello, Batch(frames=rng.randbytes(rng.randrange(1000))).SerializeToString()]
+        case _:
+            return [hello, Batch(frames=blobs.mutated(rng, packed)).SerializeToString()]
+
+
+def answer(call: Any, target: Target, messages: list[bytes]) -> str:
+    """Return the code that a link ends with."""
+    stream = call(iter(messages), timeout=10, metadata=metadata_of(target.tokens.of("runner")))
+    try:
+        for _ in stream:
+            pass
+    except grpc.RpcError:
+        pass
+    code: str = stream.code().name
+    return code

@@ -1,0 +1,120 @@
+"""Runners at work on a store, and a network that fails them: every rollout is done, and none is counted twice."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import anyio
+import pytest
+
+from tests.real_time.remote.cluster import Cluster, open_cluster
+from tests.real_time.remote.networks import Host, Networks
+from tests.real_time.remote.proxy import Proxy
+
+RECOVERY = 2.0
+"""Seconds from the network's healing to work that is done."""
+
+LONG = [pytest.param(seconds, marks=[pytest.mark.stress, pytest.mark.timeout(600)]) for seconds in (10.0, 60.0)]
+
+
+@pytest.fixture(params=anyio.get_available_backends())
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@contextmanager
+def proxied(backend: str) -> Generator[tuple[Cluster, Proxy]]:
+    """Give a cluster whose runners reach the store through a proxy."""
+    proxies: list[Proxy] = []
+
+    def through(address: str) -> str:
+        port = int(address.rpartition(":")[2])
+        proxies.append(Proxy(port))
+        return f"grpc://127.0.0.1:{proxies[0].port}"
+
+    try:
+        with open_cluster(backend, "grpc://127.0.0.1:0", through) as cluster:
+            yield cluster, proxies[0]
+    finally:
+        for proxy in proxies:
+            proxy.close()
+
+
+def trouble(cluster: Cluster, begin: Callable[[], object], end: Callable[[], object], seconds: float) -> None:
+    """Have a trouble for so long; work must be done again soon after its end."""
+    begin()
+    time.sleep(seconds)
+    end()
+    assert cluster.works(after=time.monotonic(), within=RECOVERY + 30) <= RECOVERY
+
+
+def check(cluster: Cluster) -> None:
+    """Let everything be finished: each rollout was done, and acknowledged once."""
+    summary = cluster.finish()
+    everything = summary["rollouts"]
+    assert everything > 100
+    assert summary["statuses"] == {"succeeded": everything}
+    assert summary["acknowledged"] == {"1": everything}
+
+
+WAYS: list[list[Host]] = [["near", "far"], ["near"], ["far"]]
+
+
+@pytest.mark.parametrize("seconds", [2.0, *LONG])
+def test_partition_of_the_network(backend: str, networks: Networks, seconds: float) -> None:
+    with open_cluster(
+        backend,
+        f"grpc://{networks.address('far')}:4747",
+        on_store=networks.command("far"),
+        on_runners=networks.command("near"),
+    ) as cluster:
+        for ways in WAYS:
+            trouble(cluster, lambda ways=ways: networks.cut(*ways), networks.heal, seconds)  # type: ignore[misc]
+        check(cluster)
+
+
+@pytest.mark.parametrize("seconds", [2.0, *LONG])
+def test_partition_by_a_proxy(backend: str, seconds: float) -> None:
+    with proxied(backend) as (cluster, proxy):
+        trouble(cluster, proxy.cut, proxy.heal, seconds)
+        trouble(cluster, lambda: proxy.cut("up"), proxy.heal, seconds)
+        trouble(cluster, lambda: proxy.cut("down"), proxy.heal, seconds)
+        trouble(cluster, proxy.freeze, proxy.thaw, seconds)
+        check(cluster)
+
+
+@pytest.mark.parametrize("times", [5, pytest.param(200, marks=[pytest.mark.stress, pytest.mark.timeout(600)])])
+def test_connections_that_are_reset(backend: str, times: int) -> None:
+    with proxied(backend) as (cluster, proxy):
+        for _ in range(times):
+            trouble(cluster, proxy.reset, lambda: None, 0)
+        check(cluster)
+        assert proxy.accepted > times
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.5])
+def test_network_that_is_slow(backend: str, seconds: float) -> None:
+    with proxied(backend) as (cluster, proxy):
+        proxy.delay(seconds)
+        time.sleep(2)
+        cluster.works(after=time.monotonic(), within=10 * seconds + 2)
+        proxy.heal()
+        check(cluster)
+        assert proxy.accepted == 1, "a slow network is no lost one"
+
+
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(30.0, marks=[pytest.mark.stress, pytest.mark.timeout(300)])])
+def test_store_that_stands_still(backend: str, seconds: float) -> None:
+    with open_cluster(backend, "grpc://127.0.0.1:0") as cluster:
+        process = cluster.store.process
+        trouble(
+            cluster,
+            lambda: process.send_signal(signal.SIGSTOP),
+            lambda: process.send_signal(signal.SIGCONT),
+            seconds,
+        )
+        check(cluster)
