@@ -140,6 +140,7 @@ class Link:
         self._pings: dict[int, Callable[[], object]] = {}
         self._windows: dict[int, Window] = {}  # by target
         self._purge_at = _PURGE_AT
+        self._on_writable: list[Callable[[], object]] = []
         # Weakly: a ref that nobody holds any more needs no word of its target.
         self._standins: dict[int, weakref.WeakSet[StandIn]] = {}
         self._batch: list[AnyFrame] = []
@@ -349,9 +350,19 @@ class Link:
         for standin in list(self.standins(frame.target)):
             standin.has_ended(frame.reason, frame.error)
 
+    def when_writable(self, tell: Callable[[], object]) -> None:
+        """Have `tell` called when the carrier keeps up; perhaps at once."""
+        if self.is_writable:
+            tell()
+        else:
+            self._on_writable.append(tell)
+
     def resume(self) -> None:
         """Go on: the carrier keeps up again."""
         self.is_writable = self.error is None
+        waiting, self._on_writable = self._on_writable, []
+        for tell in waiting:
+            tell()
         for standins in list(self._standins.values()):
             for standin in list(standins):
                 standin.go_on()
@@ -366,6 +377,7 @@ class Link:
         self.is_writable = False
         self._batch, self._batches = [], []
         self._lane.clear()
+        self._on_writable.clear()
         self._pings.clear()
         self.service.lost()
         for standins in list(self._standins.values()):

@@ -81,10 +81,10 @@ class Outside(Listener):
         self._node.export_root(link, cell.ref)
         logger.info("%s has come as %s", label, role)
 
-    def may_stop(self, link: Link, cell: Cell) -> bool:
-        """Tell whether the other end of a link may stop an actor: an admin, or who has started it."""
+    def has_started(self, link: Link, cell: Cell) -> bool:
+        """Tell whether the other end of a link has started an actor, and so may stop it."""
         guest = self._guests.get(link)
-        return link.role == "admin" or (guest is not None and guest.actor.has_spawned(cell))
+        return guest is not None and guest.actor.has_spawned(cell)
 
     def lost(self, link: Link, error: LinkLost) -> None:
         self._node.forget(link)

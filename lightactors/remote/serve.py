@@ -21,7 +21,7 @@ from lightactors.actors.stopping import stop_all
 from lightactors.actors.streams import END, Production
 from lightactors.codec import MessageCodec, MethodCodec
 from lightactors.contract import Kind
-from lightactors.errors import ActorNotRunning, LightActorsError, LinkError
+from lightactors.errors import AccessDenied, ActorNotRunning, LightActorsError, LinkError
 from lightactors.remote import failures, frames, surveys
 from lightactors.remote.standin import ROOT, UNIT, WINDOW, FarProduction, StandIn
 from lightactors.supervision.ladder import ladder_of
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     from lightactors.remote.node import Node
 
 logger = logging.getLogger("lightactors")
+
+IN_FLIGHT = 65_536
+"""Asks and streams that one link may have under way."""
+
+_AT_ONCE = 1024
+"""Items that a consumer may ask for at once."""
 
 _SHARE = 256
 """Handlers that may run at once, of what one read has brought, before everybody else gets a turn."""
@@ -176,10 +182,14 @@ class Port:
             method = self.cell.contract.methods.get(name)
             if method is None:
                 raise self.cell.contract.unknown(name, self.cell.actor)
+            if not method.admits(self._service.link.role):
+                raise AccessDenied(f"{method} can't be called by a {self._service.link.role}; use another token")
             codec = self._codecs[name] = self._service.refs.method(method)
         return codec
 
     def message(self) -> MessageCodec:
+        if self._service.link.role == "viewer":
+            raise AccessDenied(f"{self.cell.kind} takes no messages of a viewer; use another token")
         return self._service.refs.messages(self.cell.behaviour)  # type: ignore[attr-defined]
 
     def runs_here(self, codec: MethodCodec) -> bool:
@@ -235,13 +245,23 @@ class Port:
         return Production(self.cell, codec.method, (args, kwargs))
 
     def charge(self, body: Raw) -> None:
-        """Note what a message has cost its sender, who gets it back when there is room."""
-        self._owed += 1 + memoryview(body).nbytes // UNIT
+        """Note what a message has cost its sender, who gets it back when there is room.
+
+        Raises `LinkError` when it has cost more than the sender could have had.
+        """
+        cost = 1 + memoryview(body).nbytes // UNIT
+        if self._owed >= WINDOW:
+            raise LinkError(f"more came for {self.cell.path} than its sender had credit for")
+        self._owed += cost
         if self._owed * 2 >= self._window and not self._waits_for_room:
             self._waits_for_room = True
             self.mailbox.when_room(partial(self._service.loop.order, self._give_back))
 
     def _give_back(self) -> None:
+        # Who does not take its replies is given no room for more asks.
+        self._service.link.when_writable(self._do_give_back)
+
+    def _do_give_back(self) -> None:
         self._waits_for_room = False
         owed, self._owed = self._owed, 0
         if owed:
@@ -272,10 +292,10 @@ class ServiceOfNode:
                 self._ask_behaviour(port, frame)
             else:
                 self._ask_method(port, frame)
+        except LinkError:
+            raise
         except LightActorsError as error:
             self.served.pop(frame.id, None)
-            if isinstance(error, LinkError):
-                raise
             self.fail(frame.id, error)
 
     def _ask_method(self, port: Port, frame: frames.Ask) -> None:
@@ -292,13 +312,15 @@ class ServiceOfNode:
         port.deliver_message(message, self._serve(WireAsk(self, port.cell, frame.id, codec)))
 
     def _serve(self, ask: WireAsk) -> WireAsk:
-        self._refuse_twice(ask.id)
+        self._see_it_may_be_served(ask.id)
         self.served[ask.id] = ask
         return ask
 
-    def _refuse_twice(self, number: int) -> None:
+    def _see_it_may_be_served(self, number: int) -> None:
         if number in self.served:
             raise LinkError(f"ask {number} came twice")
+        if len(self.served) >= IN_FLIGHT:
+            raise LinkError(f"{IN_FLIGHT} asks and streams are under way over this link, and more came")
 
     def told(self, frame: frames.Tell) -> None:
         try:
@@ -310,6 +332,8 @@ class ServiceOfNode:
                 codec = port.codec(frame.method)
                 args, kwargs = codec.decode_call(frame.body)
                 port.deliver(codec, args, kwargs, None)
+        except LinkError:
+            raise
         except LightActorsError as error:
             logger.warning("a message from %s, %s, reached nobody: %s", self.link.label, frame.method, error)
             self.node.system.order(self.node.system.dead_letter, f"{self.link.label}: {frame.target}", frame.method)
@@ -344,7 +368,7 @@ class ServiceOfNode:
     # Streams
 
     def opened(self, frame: frames.Open) -> None:
-        self._refuse_twice(frame.id)
+        self._see_it_may_be_served(frame.id)
         try:
             port = self._port(frame.target)
             port.charge(frame.body)
@@ -355,6 +379,8 @@ class ServiceOfNode:
             stream.production = port.production(codec, *codec.decode_call(frame.body))
             stream.production.outlet = stream
             port.mailbox.deliver(stream.production.turn())
+        except LinkError:
+            raise
         except LightActorsError as error:
             self.fail(frame.id, error)
         else:
@@ -363,7 +389,7 @@ class ServiceOfNode:
     def granted(self, frame: frames.Grant) -> None:
         stream = self.served.get(frame.id)
         if isinstance(stream, WireStream):
-            stream.grant(max(0, frame.items))
+            stream.grant(min(max(0, frame.items), _AT_ONCE))
 
     # Ends
 
@@ -384,13 +410,19 @@ class ServiceOfNode:
         grace = _seconds(frame.grace)
         if frame.target == ROOT:
             self.link.listener.stop(self.link, grace)
-        elif (cell := self._cell(frame.target)) is not None:
+        elif (cell := self._cell(frame.target)) is not None and self._may_stop(cell):
             self.node.start(partial(_stop, cell, grace), f"stop of {cell.path}")
+
+    def _may_stop(self, cell: Cell) -> bool:
+        if self.link.role == "admin" or self.node.outside.has_started(self.link, cell):
+            return True
+        logger.warning("%s, a %s, may not stop %s", self.link.label, self.link.role, cell.path)
+        return False
 
     # Looking
 
     def surveyed(self, frame: frames.Survey) -> None:
-        self._refuse_twice(frame.id)
+        self._see_it_may_be_served(frame.id)
         cell = self._cell(frame.target)
         if cell is None:
             self.fail(frame.id, _is_gone(frame.target))

@@ -8,20 +8,27 @@ anyio's they leak cancellations (grpc/grpc#43502).
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Any, TypeVar
 
-from lightactors.actors.flag import Flag
 from lightactors.actors.loops import Loop
 from lightactors.actors.mailbox import Ask, Failure
 
 T = TypeVar("T")
 
+_ENDS_WITHIN = 3.0
+"""Seconds that connections which were told to close may take."""
+
+_LAST_WORD = 0.01
+"""Seconds that gRPC's threads need at most to say that a call is over."""
+
 
 class Io(ABC):
-    """An asyncio loop for gRPC, next to the loop that is home to a node's actors."""
+    """gRPC's objects of one node, next to the loop that is home to its actors."""
 
     def __init__(self, home: Loop) -> None:
         self.home = home
@@ -34,10 +41,6 @@ class Io(ABC):
     @abstractmethod
     def to_home(self, function: Callable[..., object], *args: Any) -> None:
         """Have a function called on the actors' loop, in the order of these calls."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """End, when nothing of gRPC's is left."""
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a task; on gRPC's loop."""
@@ -59,6 +62,20 @@ class Io(ABC):
             raise
         return value
 
+    async def close(self) -> None:
+        """Wait for all tasks to end; at home."""
+        await self.call(self._end_tasks)
+
+    async def _end_tasks(self) -> None:
+        others = self._tasks - {asyncio.current_task()}
+        if others:
+            _, late = await asyncio.wait(others, timeout=_ENDS_WITHIN)
+            for task in late:
+                task.cancel()
+        # A call that was given up still has a word to come from gRPC's own threads: a loop that has closed by
+        # then would make it an error of whatever loop is the next one.
+        await asyncio.sleep(_LAST_WORD)
+
 
 async def _answering(function: Callable[[], Coroutine[Any, Any, Any]], answer: Ask) -> None:
     try:
@@ -76,27 +93,13 @@ class SameLoop(Io):
     def to_home(self, function: Callable[..., object], *args: Any) -> None:
         function(*args)
 
-    async def close(self) -> None:
-        """Nothing to end."""
-
 
 class IoThread(Io):
-    """The actors' loop is trio's: gRPC's is in a thread of its own."""
+    """The actors' loop is trio's: gRPC's is in a thread."""
 
     def __init__(self, home: Loop) -> None:
         super().__init__(home)
-        self._loop = asyncio.new_event_loop()
-        self._has_ended = Flag()
-        self._thread = threading.Thread(target=self._run, name="lightactors gRPC", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.close()
-            self._has_ended.set()
+        self._loop = _threads_loop()
 
     def to_io(self, function: Callable[..., object], *args: Any) -> None:
         self._loop.call_soon_threadsafe(function, *args)
@@ -104,9 +107,28 @@ class IoThread(Io):
     def to_home(self, function: Callable[..., object], *args: Any) -> None:
         self.home.post(function, *args)
 
-    async def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        await self._has_ended.wait()
+
+@cache
+def _threads_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop of the thread: the program's only one, for gRPC wakes every loop that it was ever used on."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=_run, args=(loop,), name="lightactors gRPC", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+    atexit.register(end)
+    return loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
 
 
 def io_for(home: Loop) -> Io:
