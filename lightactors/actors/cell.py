@@ -147,7 +147,7 @@ class Cell(Owner):
 
     @property
     def place(self) -> str:
-        return self.options.place
+        return self.options.place if isinstance(self.options.place, str) else "elsewhere"
 
     @property
     def address(self) -> str:
@@ -460,6 +460,9 @@ class Cell(Owner):
 
     def why_it_stays(self) -> str:
         return f"does not react to being cancelled and is left behind; its {self.place} is at:\n{stack_of(self)}"
+
+    def see_it_may_be_stopped(self) -> None:
+        """Raise `AccessDenied` where it may not be stopped from here."""
 
     def was_stopped(self) -> bool:
         """Tell whether somebody else wanted the actor to end."""

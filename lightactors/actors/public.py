@@ -31,8 +31,11 @@ async def stop(ref: object, *, grace: float | Ladder | None = None) -> Rung:
     `Ladder` gives each rung its own time. It is not started again, whatever its `restart`. Stopping a stopped actor
     does nothing. An actor that stops itself, or an owner of its own, does not wait for the end; one that stops
     itself has ended by its own wish, and a permanent one is started again.
+
+    Raises `AccessDenied` for an actor of another node where this program is no admin.
     """
     cell = cell_of(ref, "stop()")
+    cell.see_it_may_be_stopped()
     ladder = None if grace is None else ladder_of(grace)
     here = owners.here()
     if _is_inside(here, cell):

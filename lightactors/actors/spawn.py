@@ -15,7 +15,7 @@ from lightactors.contract import Behaviour, contract_of
 from lightactors.errors import ConfigurationError, SpawnError, check_whole
 from lightactors.supervision.ladder import Ladder, ladder_of
 from lightactors.supervision.limits import Limits
-from lightactors.supervision.spec import START_TIMEOUT, ChildOptions, ChildSpec, Place, Restart
+from lightactors.supervision.spec import START_TIMEOUT, ChildOptions, ChildSpec, Elsewhere, Place, Restart
 
 C = TypeVar("C")
 M = TypeVar("M")
@@ -41,7 +41,7 @@ class Spawner(ABC):
         self,
         *,
         name: str | None = None,
-        place: Place = "task",
+        place: Place | Elsewhere = "task",
         mailbox: float = 1000,
         restart: Restart | None = None,
         significant: bool = False,
@@ -56,7 +56,7 @@ class Spawner(ABC):
           of actor runs under it already, `spawn` returns that one, so that a notebook cell may be run again.
         - `replace`: stop the actor of that name first, instead of returning it.
         - `place`: `"task"`, in the spawner's loop; `"thread"`, in a thread with a loop of its own; `"process"`, in a
-          process of its own.
+          process of its own; or a node that `connect` has reached, if it lists the class as spawnable.
         - `mailbox`: how many messages may wait; senders then wait too.
         - `restart`: `"permanent"`, start it again after every end that nobody asked for; `"transient"`, after a
           failure; `"temporary"`, never. Default: permanent under a supervisor, else temporary. An owner that is no

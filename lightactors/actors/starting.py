@@ -134,7 +134,8 @@ async def start(owner: Owner, spec: ChildSpec, *, renew: bool = False) -> AnyRef
             await stop_all([holder])
         elif _is_same_kind(holder, spec):
             return holder.ref
-    cell, started = await PLACES[options.place](owner, name, spec)
+    begin = PLACES[options.place] if isinstance(options.place, str) else options.place.begin
+    cell, started = await begin(owner, name, spec)
     return await _ready(cell, started)
 
 

@@ -15,12 +15,16 @@ from lightactors.contract import Behaviour, contract_of
 from lightactors.errors import ConfigurationError, check_whole
 from lightactors.remote import surveys
 from lightactors.remote.directory import ActorInfo, spawnable_by_name
+from lightactors.remote.lodger import begin_at
 from lightactors.remote.node import node_of
 from lightactors.security import Tls, check_connect, check_listen, read_token
 
 if TYPE_CHECKING:
+    from lightactors.actors.owner import Owner
     from lightactors.actors.ref import Ref
+    from lightactors.actors.starting import Starting
     from lightactors.remote.dialer import Dialer
+    from lightactors.supervision.spec import ChildSpec
 
 C = TypeVar("C")
 M = TypeVar("M")
@@ -55,6 +59,10 @@ class RemoteNode:
         described = kind if isinstance(kind, Behaviour) else contract_of(kind)
         dialer, system = self._dialer, self._dialer.node.system
         return await run_on(system.loop, lambda: dialer.connect(described, path), system.context)
+
+    async def begin(self, owner: Owner, name: str, spec: ChildSpec) -> Starting:
+        """Begin an actor there: what `options(place=node).spawn(...)` calls."""
+        return await begin_at(self._dialer, owner, name, spec)
 
     async def actors(self) -> list[ActorInfo]:
         """List the actors there, an owner before its children."""

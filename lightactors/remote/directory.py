@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from lightactors.actors.system import System
     from lightactors.remote.link import Link
     from lightactors.remote.node import Node
+
+
+logger = logging.getLogger("lightactors")
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,13 @@ class Directory:
         args, kwargs = refs.method(maker(self._spawnable[kind])).decode_call(call)
         options = self._node.system.options(name=name, mailbox=mailbox)
         ref = await options.spawn(self._spawnable[kind], *args, **kwargs)
-        self._spawned.append(cell_of(ref, "spawn"))
+        cell = cell_of(ref, "spawn")
+        cell.hears_failure = self._note_failure  # it is its spawner's, over the link, and must not end this system
+        self._spawned.append(cell)
         return ref
+
+    def _note_failure(self, cell: Cell, error: BaseException) -> None:
+        logger.warning("%s, which %s had started, failed: %r", cell.path, self._link.label, error)
 
     @handler(roles={"admin"})
     def stop(self) -> None:

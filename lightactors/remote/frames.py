@@ -34,12 +34,14 @@ class Ask(Frame, tag=1):
     id: int
     target: int
     method: str
+    trace: str  # of who asks (see `remote.tracing`); empty: none
     body: Raw
 
 
 class Tell(Frame, tag=2):
     target: int
     method: str
+    trace: str
     body: Raw
 
 

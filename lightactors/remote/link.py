@@ -128,6 +128,7 @@ class Link:
         self.limit = limit
         self.listener = listener
         self.role = role  # what the other end may do here
+        self.role_there = "admin"  # and this one at the other
         self.error: LinkLost | None = None  # why it has ended
         self.redials: Redials | None = None
         self.is_writable = True  # it is open, and its carrier keeps up
@@ -210,15 +211,15 @@ class Link:
         batches, self._batches = self._batches, []
         return batches
 
-    def ask(self, target: int, method: str, body: bytes, waiter: Waiter) -> int:
+    def ask(self, target: int, method: str, body: bytes, waiter: Waiter, trace: str = "") -> int:
         """Send an ask; return its id."""
         number = next(self._ids)
         self._waiters[number] = waiter
-        self.send(frames.Ask(number, target, method, Raw(body)), len(body))
+        self.send(frames.Ask(number, target, method, trace, Raw(body)), len(body))
         return number
 
-    def tell(self, target: int, method: str, body: bytes) -> None:
-        self.send(frames.Tell(target, method, Raw(body)), len(body))
+    def tell(self, target: int, method: str, body: bytes, trace: str = "") -> None:
+        self.send(frames.Tell(target, method, trace, Raw(body)), len(body))
 
     def open(self, target: int, method: str, body: bytes, waiter: Waiter) -> int:
         """Start a stream; return its id."""

@@ -100,6 +100,7 @@ class Node:
         """Open a link to another node, which has said hello; `role` is what that one may do here."""
         link = self.link(listener, label, self.outside.limit, piece=carrier.piece, role=role)
         link.limit = min(link.limit, hello.limit)
+        link.role_there = hello.role
         carrier.attach(link)
         return link
 

@@ -22,7 +22,7 @@ from lightactors.actors.streams import END, Production
 from lightactors.codec import MessageCodec, MethodCodec
 from lightactors.contract import Kind
 from lightactors.errors import AccessDenied, ActorNotRunning, LightActorsError, LinkError
-from lightactors.remote import failures, frames, surveys
+from lightactors.remote import failures, frames, surveys, tracing
 from lightactors.remote.standin import ROOT, UNIT, WINDOW, FarProduction, StandIn
 from lightactors.supervision.ladder import ladder_of
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lightactors.actors.loops import Loop
     from lightactors.actors.terminated import Terminated
     from lightactors.actors.tree import Tree
+    from lightactors.contract import Method
     from lightactors.remote.link import Link
     from lightactors.remote.node import Node
 
@@ -203,7 +204,7 @@ class Port:
             and self._service.share > 0
         )
 
-    def run(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def run(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Take a turn, as `actors.ref` does for a local caller."""
         cell, mailbox, loop = self.cell, self.mailbox, self._service.loop
         self._service.share -= 1
@@ -211,7 +212,7 @@ class Port:
         mailbox.idle = False
         cell.handled += 1
         try:
-            return codec.method.function(cell.actor, *args, **kwargs)
+            return method.function(cell.actor, *args, **kwargs)
         except BaseException as raised:
             error = loop.failure(raised)
             cell.note_failure(error)
@@ -223,12 +224,12 @@ class Port:
             else:
                 mailbox.idle = True
 
-    def deliver(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None) -> None:
+    def deliver(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None) -> None:
         """Queue a call; raise `ActorNotRunning`."""
         if self._is_relay:
-            cast("StandIn", self.cell).relay(codec.method, args, kwargs, ask)
+            cast("StandIn", self.cell).relay(method, args, kwargs, ask)
         else:
-            self.mailbox.deliver((codec.method, args, kwargs, ask))
+            self.mailbox.deliver((method, args, kwargs, ask))
 
     def deliver_message(self, message: Any, ask: WireAsk | None) -> None:
         """Queue a behaviour's message; raise `ActorNotRunning`."""
@@ -301,10 +302,11 @@ class ServiceOfNode:
     def _ask_method(self, port: Port, frame: frames.Ask) -> None:
         codec = port.codec(frame.method)
         args, kwargs = codec.decode_call(frame.body)
+        method = tracing.within(frame.trace, codec.method) if frame.trace else codec.method
         if port.runs_here(codec):
-            self.reply(frame.id, codec, port.run(codec, args, kwargs))
+            self.reply(frame.id, codec, port.run(method, args, kwargs))
         else:
-            port.deliver(codec, args, kwargs, self._serve(WireAsk(self, port.cell, frame.id, codec)))
+            port.deliver(method, args, kwargs, self._serve(WireAsk(self, port.cell, frame.id, codec)))
 
     def _ask_behaviour(self, port: Port, frame: frames.Ask) -> None:
         codec = port.message()
@@ -331,7 +333,8 @@ class ServiceOfNode:
             else:
                 codec = port.codec(frame.method)
                 args, kwargs = codec.decode_call(frame.body)
-                port.deliver(codec, args, kwargs, None)
+                method = tracing.within(frame.trace, codec.method) if frame.trace else codec.method
+                port.deliver(method, args, kwargs, None)
         except LinkError:
             raise
         except LightActorsError as error:

@@ -28,8 +28,16 @@ from lightactors.actors.terminated import Reason, Terminated
 from lightactors.actors.tree import Tree, joined
 from lightactors.codec import MessageCodec, MethodCodec
 from lightactors.contract import Behaviour, Contract, Kind, Message, Method
-from lightactors.errors import ActorNotRunning, ActorStopped, LightActorsError, LinkError, MailboxFull, WrongMessage
-from lightactors.remote import failures, frames, surveys
+from lightactors.errors import (
+    AccessDenied,
+    ActorNotRunning,
+    ActorStopped,
+    LightActorsError,
+    LinkError,
+    MailboxFull,
+    WrongMessage,
+)
+from lightactors.remote import failures, frames, surveys, tracing
 from lightactors.remote.link import Window
 from lightactors.supervision.spec import ChildOptions
 
@@ -177,11 +185,12 @@ class FarProduction:
 class Call:
     """A call on its way to another process; in an envelope it stands in the method's place."""
 
-    __slots__ = ("body", "codec")
+    __slots__ = ("body", "codec", "trace")
 
-    def __init__(self, codec: MethodCodec, body: bytes) -> None:
+    def __init__(self, codec: MethodCodec, body: bytes, trace: str = "") -> None:
         self.codec = codec
         self.body = body
+        self.trace = trace
 
     @property
     def name(self) -> str:
@@ -206,6 +215,7 @@ class Posted:
     __slots__ = ("body", "codec", "message")
 
     name = ""
+    trace = ""
     is_idempotent = False
 
     def __init__(self, codec: MessageCodec, body: bytes, message: Any) -> None:
@@ -357,17 +367,17 @@ class StandIn(Cell):
         link = self.link
         assert link is not None
         self._charge(call.body)
-        number = link.ask(self._target, call.name, call.body, _Waiting(self, ask, call.decode, call))
+        number = link.ask(self._target, call.name, call.body, _Waiting(self, ask, call.decode, call), call.trace)
         ask.give_up = partial(link.cancel, number)
 
     def sends_again(self, call: Call | Posted, ask: Ask | WireAsk) -> bool:
         """Tell whether the ask, which lost its link, will be sent again over another one."""
         return False
 
-    def send_tell(self, name: str, body: bytes) -> None:
+    def send_tell(self, name: str, body: bytes, trace: str = "") -> None:
         assert self.link is not None
         self._charge(body)
-        self.link.tell(self._target, name, body)
+        self.link.tell(self._target, name, body, trace)
 
     def _send_open(self, call: Call, production: FarProduction) -> None:
         assert self.link is not None
@@ -396,7 +406,7 @@ class StandIn(Cell):
     def _send(self, envelope: Any) -> None:
         call, _, _, ask = envelope
         if ask is None:
-            self.send_tell(call.name, call.body)
+            self.send_tell(call.name, call.body, call.trace)
         elif ask.abandoned:
             return
         elif isinstance(ask, FarProduction):
@@ -458,7 +468,7 @@ class _Far:
         loop = cell.loop
         if get_ident() == loop.ident and cell.is_free():
             ask = Ask(loop, loop)
-            cell.send_ask(Call(codec, body), ask)
+            cell.send_ask(Call(codec, body, tracing.current()), ask)
         else:
             ask = Ask(None, loop)
             await cell.mailbox.put(self._envelope(body, args, kwargs, ask))
@@ -468,7 +478,7 @@ class _Far:
         cell = self._cell
         body = cell.encoded(self._codec, args, kwargs)
         if get_ident() == cell.loop.ident and cell.is_free():
-            cell.send_tell(self._name, body)
+            cell.send_tell(self._name, body, tracing.current())
             return
         envelope = self._envelope(body, args, kwargs, None)
         try:
@@ -480,12 +490,12 @@ class _Far:
         cell = self._cell
         body = cell.encoded(self._codec, args, kwargs)
         if get_ident() == cell.loop.ident and cell.is_free():
-            cell.send_tell(self._name, body)
+            cell.send_tell(self._name, body, tracing.current())
         else:
             cell.mailbox.put_nowait(self._envelope(body, args, kwargs, None))
 
     def _envelope(self, body: bytes, args: tuple[Any, ...], kwargs: dict[str, Any], ask: Ask | None) -> Any:
-        return Call(self._codec, body), args, kwargs, ask
+        return Call(self._codec, body, tracing.current()), args, kwargs, ask
 
     def __repr__(self) -> str:
         return f"<handler {self._codec.method} of {self._cell.ref!r}>"
@@ -594,6 +604,12 @@ class Foreign(StandIn):
 
     def interrupt(self) -> None:
         self._stop(0)
+
+    def see_it_may_be_stopped(self) -> None:
+        if self.link is not None and self.link.role_there != "admin":
+            raise AccessDenied(
+                f"a {self.link.role_there} can't stop {self.path} at {self.link.label}; use an admin's token"
+            )
 
     def _stop(self, grace: float) -> None:
         self.mailbox.lock_up()

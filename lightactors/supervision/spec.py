@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from lightactors.errors import ConfigurationError, check_choice, check_seconds, check_whole
 from lightactors.supervision.ladder import Ladder
@@ -12,6 +12,13 @@ from lightactors.supervision.limits import Limits
 
 Place = Literal["task", "thread", "process"]
 """Where an actor lives: in the spawner's loop, in a thread with a loop of its own, in a process of its own."""
+
+
+class Elsewhere(Protocol):
+    """A place that begins actors in its own way: another node."""
+
+    async def begin(self, owner: Any, name: str, spec: ChildSpec) -> Any: ...
+
 
 Restart = Literal["permanent", "transient", "temporary"]
 """When a child is started again: after every end, after a failure, never."""
@@ -31,7 +38,7 @@ class ChildOptions:
     """How and where a child lives; `lightactors.options` says what each of these means."""
 
     name: str | None = None
-    place: Place = "task"
+    place: Place | Elsewhere = "task"
     mailbox: float = 1000
     restart: Restart | None = None  # None: what its owner gives its children
     significant: bool = False
@@ -40,7 +47,8 @@ class ChildOptions:
     limits: Limits | None = None
 
     def __post_init__(self) -> None:
-        check_choice("place", self.place, get_args(Place))
+        if not hasattr(self.place, "begin"):
+            check_choice("place", self.place, get_args(Place))
         if self.restart is not None:
             check_choice("restart", self.restart, get_args(Restart))
         if not _is_room(self.mailbox):

@@ -53,11 +53,11 @@ def test_batches_come_whole_however_they_are_cut(sizes: list[int], piece: int) -
 @pytest.mark.parametrize("piece", [1_000, frames.READ, 10_000_000])
 def test_a_large_body_comes_whole_between_small_ones(size: int, piece: int) -> None:
     body = msgspec.Raw(msgspec.msgpack.encode(b"x" * size))
-    tells: list[frames.AnyFrame] = [frames.Tell(number, "keep", body) for number in (1, 2)]
+    tells: list[frames.AnyFrame] = [frames.Tell(number, "keep", "", body) for number in (1, 2)]
     data = b"".join(part for tell in tells for part in [*pack([frames.Ready(), tell]), *pack([frames.Ready()])])
     parser = Parser()
     came = [batch for at in range(0, len(data), piece) for batch in feed(parser, data[at : at + piece])]
-    large = [frames.Ready(), frames.Tell(1, "keep", body)], [frames.Ready(), frames.Tell(2, "keep", body)]
+    large = [frames.Ready(), frames.Tell(1, "keep", "", body)], [frames.Ready(), frames.Tell(2, "keep", "", body)]
     assert came == [large[0], [frames.Ready()], large[1], [frames.Ready()]]
 
 
@@ -98,9 +98,9 @@ async def test_what_no_frame_may_do_is_answered_or_ignored() -> None:
             frames.Credit(0, -(10**6)),
             frames.Watch(99),
             frames.Stop(99, float("nan")),
-            frames.Ask(98, 99, "add", body),
-            frames.Ask(97, 0, "__init__", body),
-            frames.Tell(0, "add", msgspec.Raw(b"\x91\xa1\xff")),
+            frames.Ask(98, 99, "add", "", body),
+            frames.Ask(97, 0, "__init__", "", body),
+            frames.Tell(0, "add", "", msgspec.Raw(b"\x91\xa1\xff")),
             frames.Open(96, 0, "add", body),
             frames.Terminated(0, "nonsense", body),
             frames.Pong(7),
@@ -114,7 +114,7 @@ async def test_what_no_frame_may_do_is_answered_or_ignored() -> None:
         assert pair.link.error is None
 
 
-@pytest.mark.parametrize("ask", [frames.Ask(5, 0, "hold", msgspec.Raw(b"\x90")), frames.Survey(5, 0, 1.0)])
+@pytest.mark.parametrize("ask", [frames.Ask(5, 0, "hold", "", msgspec.Raw(b"\x90")), frames.Survey(5, 0, 1.0)])
 async def test_ask_that_comes_twice_ends_the_link(ask: frames.AnyFrame) -> None:
     async with open_pair() as pair:
         pair.there.export_root(pair.far_link, await la.spawn(Desk))

@@ -133,7 +133,7 @@ HELLO = Batch(hello=Hello(protocol=PROTOCOL, node="n" * 16, system="stranger", v
 _BODY = msgspec.Raw(msgspec.msgpack.encode([["text"], {"more": 1.5}]))
 
 FRAMES: list[list[frames.AnyFrame]] = [
-    [frames.Ask(1, 0, "find", _BODY), frames.Tell(0, "find", _BODY), frames.Ask(2, 1, "note", _BODY)],
+    [frames.Ask(1, 0, "find", "", _BODY), frames.Tell(0, "find", "", _BODY), frames.Ask(2, 1, "note", "", _BODY)],
     [frames.Open(1, 0, "count", _BODY), frames.Grant(1, 1000), frames.Cancel(1)],
     [frames.Credit(0, 100), frames.Watch(0), frames.Watch(1), frames.Survey(1, 0, 1.0), frames.Ping(1)],
     [frames.Reply(1, _BODY), frames.Error(1, _BODY), frames.Item(1, _BODY), frames.End(1)],
