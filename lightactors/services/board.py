@@ -50,10 +50,6 @@ class Board(grpc.GenericRpcHandler):
         if self._typed.get(service.name) is service:
             await self._health.set(service.name, _NOT_SERVING)
 
-    async def say_goodbye(self) -> None:
-        """Let health say of everything that it is not to be had, for the server is about to stop."""
-        await self._health.enter_graceful_shutdown()
-
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Return what serves a call: see `grpc.GenericRpcHandler`."""
         _, service, method = handler_call_details.method.split("/")

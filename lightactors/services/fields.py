@@ -112,7 +112,7 @@ class Fields:
         if isinstance(kind, Repeated | Mapped) and (says_none or hint.has_none or not _is_empty(default)):
             kind = self._boxed(kind, where)
         absent = Absent.NONE if part.default is REQUIRED else Absent.DEFAULT
-        field = Field(name, kind, absent, comment=_comment(kind, default))
+        field = Field(name, kind, absent, takes_none=hint.has_none, comment=_comment(kind, default))
         if says_none:
             field.oneof = f"{name}_or_null"
             field.null = Field(f"{name}_null", NULL, Absent.NONE, oneof=field.oneof)
@@ -236,7 +236,7 @@ class Fields:
         return self._same_wire(message, where)
 
     def _nullable(self, kind: Single) -> Message:
-        field = Field("value", kind, Absent.NONE, optional=isinstance(kind, Scalar | Enumeration))
+        field = Field("value", kind, Absent.NONE, takes_none=True, optional=isinstance(kind, Scalar | Enumeration))
         return self._same_wire(Message(f"Nullable{_word(kind)}", "", Shape.BOX, fields=[field]), _word(kind))
 
     def _array(self) -> Message:

@@ -153,6 +153,7 @@ class Field:
     absent: Absent
     optional: bool = False
     oneof: str | None = None
+    takes_none: bool = False
     null: Field | None = None  # says None, where absence says something else
     comment: str = ""
     number: int = 0

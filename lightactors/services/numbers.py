@@ -32,6 +32,8 @@ class Numbers:
 
     blocks: dict[str, Block] = field(default_factory=dict)
     source: str = ""
+    package: str | None = None
+    service: str | None = None
     force: bool = False  # let a type change; the field then gets a new number
 
 
@@ -42,7 +44,7 @@ _TOKEN = re.compile(r'"[^"]*"|[\w.]+|\S')
 
 
 def numbers_in(text: str, source: str, *, force: bool = False) -> Numbers:
-    """Read a proto file's numbers; raise `ContractError` for what is no proto file of one level."""
+    """Read a proto file's numbers; raise `ContractError` for what is no file as protogen writes them."""
     numbers = Numbers(source=source, force=force)
     tokens = _Tokens(_TOKEN.findall(_COMMENT.sub(" ", text)), source)
     for kind in tokens:
@@ -51,7 +53,10 @@ def numbers_in(text: str, source: str, *, force: bool = False) -> Numbers:
             tokens.expect("{")
             numbers.blocks[name] = _block(tokens)
         elif kind == "service":
+            numbers.service = tokens.take()
             tokens.skip_block()
+        elif kind == "package":
+            numbers.package = tokens.take()
         else:
             tokens.until(";")
     return numbers

@@ -11,7 +11,6 @@ from lightactors.services import plain
 from lightactors.services.fields import DURATION, STRUCT, TIMESTAMP, VALUE, pythons_of
 from lightactors.services.misfit import Misfit
 from lightactors.services.model import (
-    Absent,
     Enumeration,
     Field,
     Mapped,
@@ -59,7 +58,6 @@ class Writers:
     def put(self, field: Field) -> Write:
         """Return what puts a value, or None, into a field of a message."""
         name, put, null = field.name, self._put_some(field), field.null
-        may_be_none = field.absent in (Absent.NONE, Absent.DEFAULT)
 
         def put_any(value: Any, wire: Any) -> None:
             try:
@@ -67,7 +65,7 @@ class Writers:
                     put(value, wire)
                 elif null is not None:
                     setattr(wire, null.name, 0)
-                elif not may_be_none:
+                elif not field.takes_none:
                     raise Misfit("it is None, which its annotation excludes")
             except Misfit as misfit:
                 raise misfit.under(name) from None
