@@ -12,11 +12,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 
-from lightactors.services.reflection import Reflection
+from lightactors.services.reflection import ALPHA, NEWER, Reflection
 from lightactors.services.servicer import TypedService
-
-_REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
-_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"  # the same messages under a newer name
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -30,11 +27,11 @@ class Board(grpc.GenericRpcHandler):
         self._typed: dict[str, TypedService] = {}
         self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
         reflection = Reflection(self.names, lambda: [one.calls.classes.pool for one in self._typed.values()])
-        plain: _Plain = _Plain()
+        plain = _Plain()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, plain)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection, plain)
         self._plain = plain.handlers
-        self._plain[_REFLECTION_V1] = self._plain[_REFLECTION]
+        self._plain[f"{NEWER}.ServerReflection"] = self._plain[f"{ALPHA}.ServerReflection"]
 
     def names(self) -> list[str]:
         """Return the names of all services."""

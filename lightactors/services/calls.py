@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from lightactors.services.descriptors import Classes
 from lightactors.services.misfit import Misfit
-from lightactors.services.model import File, Message, Rpc
+from lightactors.services.model import File, Rpc
 from lightactors.services.reading import Readers, Takers
 from lightactors.services.writing import Writers
 
@@ -35,8 +35,8 @@ class Call:
     def __init__(self, rpc: Rpc, classes: Classes, readers: Readers, writers: Writers) -> None:
         self.rpc = rpc
         self.method = rpc.method
-        self._request_class = classes[rpc.request]
-        self._response_class = classes[rpc.response]
+        self.new_request = classes[rpc.request]
+        self.new_response = classes[rpc.response]
         self._takers: Takers = readers.takers(rpc.request.fields)
         self._puts = writers.puts(rpc.response.fields)
         parameters = rpc.method.signature.parameters.values()
@@ -45,7 +45,7 @@ class Call:
     def read(self, body: bytes) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments; raise `BadRequest`."""
         try:
-            message = self._request_class.FromString(body)
+            message = self.new_request.FromString(body)
         except DecodeError as error:
             raise BadRequest(f"{self.method}: these bytes are no {self.rpc.request.name}: {error}", []) from None
         given: dict[str, Any] = {}
@@ -62,7 +62,7 @@ class Call:
 
     def write(self, value: Any) -> bytes:
         """Return a reply, or an item of a stream, as bytes; raise `BadReply`."""
-        message = self._response_class()
+        message = self.new_response()
         try:
             for _, put in self._puts:
                 put(value, message)
@@ -79,6 +79,3 @@ class Calls:
         self.classes = Classes(file)
         readers, writers = Readers(), Writers()
         self.by_name = {rpc.name: Call(rpc, self.classes, readers, writers) for rpc in file.rpcs}
-
-    def message_class(self, message: Message) -> Any:
-        return self.classes[message]

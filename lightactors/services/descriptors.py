@@ -63,7 +63,7 @@ def descriptor_of(file: File) -> FileDescriptorProto:
             name=rpc.name,
             input_type=f".{file.package}.{rpc.request.name}",
             output_type=f".{file.package}.{rpc.response.name}",
-            server_streaming=rpc.streams,
+            server_streaming=rpc.streams or None,
         )
         if rpc.method.idempotent:
             method.options.idempotency_level = descriptor_pb2.MethodOptions.IDEMPOTENT
@@ -81,8 +81,9 @@ def _message(message: Message, package: str) -> DescriptorProto:
     for field in fields:
         added = described.field.add(name=field.name, number=field.number, label=FieldDescriptorProto.LABEL_OPTIONAL)
         _set_type(added, field, described, package)
+        if field.optional:
+            added.proto3_optional = True
         if field.optional or field.oneof is not None:
-            added.proto3_optional = field.optional
             added.oneof_index = oneofs.index(field.oneof or f"_{field.name}")
     for number in sorted(message.reserved.numbers):
         described.reserved_range.add(start=number, end=number + 1)

@@ -176,7 +176,7 @@ class Fields:
             if hints.is_record(inner):
                 return self._record(inner, where)
             if (origin.__module__, origin.__name__) == ("numpy", "ndarray"):
-                return self._array()
+                return self._array(where)
         raise ContractError(
             f"{where} is {_shown(inner)}, which no other language knows; use plain data, a dataclass or a "
             "msgspec.Struct, or leave it to Python with PythonOnly[...]"
@@ -239,15 +239,14 @@ class Fields:
         field = Field("value", kind, Absent.NONE, takes_none=True, optional=isinstance(kind, Scalar | Enumeration))
         return self._same_wire(Message(f"Nullable{_word(kind)}", "", Shape.BOX, fields=[field]), _word(kind))
 
-    def _array(self) -> Message:
+    def _array(self, where: str) -> Message:
         if not self._tensor.fields:
             self._tensor.fields = [
                 Field("dtype", STRING, Absent.ZERO, comment='As numpy has it: "<f8" is a little-endian double.'),
                 Field("shape", Repeated(INT, tuple), Absent.ZERO),
                 Field("data", BYTES, Absent.ZERO),
             ]
-            self._by_name[self._tensor.name] = _wire(self._tensor)
-        return self._tensor
+        return self._same_wire(self._tensor, where)
 
     # Names
 

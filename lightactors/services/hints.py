@@ -139,10 +139,17 @@ def parts_of(cls: Any) -> list[Part]:
     if is_struct(cls):
         return [Part(field.name, hints[field.name], _struct_default(field)) for field in msgspec.structs.fields(cls)]
     if typing.is_typeddict(cls):
-        return [Part(name, hint, REQUIRED if name in cls.__required_keys__ else ABSENT) for name, hint in hints.items()]
+        return [Part(name, hint, _key_default(cls, name, hint)) for name, hint in hints.items()]
     if is_named_tuple(cls):
         return [Part(name, hints.get(name, Any), cls._field_defaults.get(name, REQUIRED)) for name in cls._fields]
     return [Part(field.name, hints[field.name], _default(field)) for field in dataclasses.fields(cls) if field.init]
+
+
+def _key_default(cls: Any, name: str, hint: Any) -> NoDefault:
+    # Where annotations are strings, Python 3.11 does not see a NotRequired in them: the evaluated ones have it.
+    if typing.get_origin(hint) in (typing.Required, typing.NotRequired):
+        return REQUIRED if typing.get_origin(hint) is typing.Required else ABSENT
+    return REQUIRED if name in cls.__required_keys__ else ABSENT
 
 
 def _struct_default(field: msgspec.structs.FieldInfo) -> Any:

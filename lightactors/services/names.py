@@ -13,6 +13,9 @@ _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 OURS = "lightactors.v1"
 """The package of our own contracts."""
 
+LINK_PROTO = {"Link", "Hello", "Batch"}
+"""Names of that package that `link.proto` has: a client that reads both files could not have them twice."""
+
 
 def camel(name: str) -> str:
     """Return `enqueue_rollout` as `EnqueueRollout`."""

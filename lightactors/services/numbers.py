@@ -57,7 +57,8 @@ def numbers_in(text: str, source: str, *, force: bool = False) -> Numbers:
             tokens.skip_block()
         elif kind == "package":
             numbers.package = tokens.take()
-        else:
+            tokens.expect(";")
+        elif kind != ";":
             tokens.until(";")
     return numbers
 

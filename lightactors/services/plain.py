@@ -125,7 +125,7 @@ def value_in(message: Any) -> Any:
     if kind == "struct_value":
         return struct_in(message.struct_value)
     if kind == "list_value":
-        return [value_in(item) for item in message.list_value.values]
+        return _list_in(message.list_value.values)
     if kind == "bool_value":
         return message.bool_value
     if kind == "null_value":
@@ -135,8 +135,23 @@ def value_in(message: Any) -> Any:
 
 def struct_in(message: Any) -> dict[str, Any]:
     """Return a `Struct` as a dict."""
-    fields = message.fields
-    return {key: value_in(fields[key]) for key in fields}
+    fields, values, key = message.fields, {}, ""
+    try:
+        for key in fields:
+            values[key] = value_in(fields[key])
+    except Misfit as misfit:
+        raise misfit.under(key) from None
+    return values
+
+
+def _list_in(items: Any) -> list[Any]:
+    values: list[Any] = []
+    try:
+        for item in items:
+            values.append(value_in(item))  # noqa: PERF401 (their number tells which of them misfits)
+    except Misfit as misfit:
+        raise misfit.under(f"[{len(values)}]") from None
+    return values
 
 
 # Times

@@ -56,7 +56,7 @@ def write(
 
 def _out_of_date(actor: str | type[Any], path: Path, old: str | None, text: str) -> str:
     named = actor if isinstance(actor, str) else f"{actor.__module__}:{actor.__qualname__}"
-    cure = f"run `lightactors protogen {named} --out {path}` and commit the file"
+    cure = f"run `lightactors protogen {named} -o {path}` and commit the file"
     if old is None:
         return f"{path} is not there; {cure}"
     changes = difflib.unified_diff(

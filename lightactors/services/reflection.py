@@ -6,8 +6,27 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import ReflectionServicer
+
+ALPHA, NEWER = "grpc.reflection.v1alpha", "grpc.reflection.v1"
+"""The package's name that grpcio knows, and the one that newer clients ask for first; its messages are the same."""
+
+
+def _newer() -> Any:
+    """Return a pool that knows the service by its newer name."""
+    file = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
+    file.name, file.package = file.name.replace("v1alpha", "v1"), NEWER
+    for field in (field for message in file.message_type for field in message.field):
+        if field.HasField("type_name"):
+            field.type_name = field.type_name.replace(ALPHA, NEWER)
+    for method in file.service[0].method:
+        method.input_type = method.input_type.replace(ALPHA, NEWER)
+        method.output_type = method.output_type.replace(ALPHA, NEWER)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return pool
 
 
 class Pools:
@@ -15,9 +34,10 @@ class Pools:
 
     def __init__(self, pools: Callable[[], Iterable[Any]]) -> None:
         self._pools = pools
+        self._fixed = (_newer(), descriptor_pool.Default())
 
     def _ask(self, question: str, *args: Any) -> Any:
-        for pool in [*self._pools(), descriptor_pool.Default()]:
+        for pool in [*self._pools(), *self._fixed]:
             try:
                 return getattr(pool, question)(*args)
             except KeyError:

@@ -15,7 +15,7 @@ from lightactors.errors import ContractError
 from lightactors.services.fields import Fields
 from lightactors.services.hints import REQUIRED, Part, doc_of, unwrap
 from lightactors.services.model import Enumeration, File, Mapped, Message, Repeated, Rpc, Shape, Type, WellKnown
-from lightactors.services.names import camel, checked, package_of
+from lightactors.services.names import LINK_PROTO, OURS, camel, checked, package_of
 from lightactors.services.numbers import Numbers, number
 
 Named = TypeVar("Named", Message, Enumeration)
@@ -53,7 +53,8 @@ class _Reader:
         self._package = package
         self._hints = {name: hints_of(method) for name, method in contract.methods.items()}
         self._methods = [method for method in _in_order(contract) if not self._is_python_only(method)]
-        self._fields = Fields(camel(method.name) + end for method in self._methods for end in ("Request", "Response"))
+        taken = {camel(method.name) + end for method in self._methods for end in ("Request", "Response")}
+        self._fields = Fields(taken | LINK_PROTO if package == OURS else taken)
 
     def _is_python_only(self, method: Method) -> bool:
         """Tell whether a method needs an argument that is for Python only."""

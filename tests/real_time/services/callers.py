@@ -28,7 +28,7 @@ class Caller:
     """Calls a service with grpc's plain client, in threads: so it does on both loops."""
 
     def __init__(self, address: str, file: File) -> None:
-        self.channel = grpc.insecure_channel(address.removeprefix("grpc://"))
+        self.channel: Any = grpc.insecure_channel(address.removeprefix("grpc://"))
         self.file = file
         self.classes = Classes(file)
         self.rpc_by_name = {rpc.method.name: rpc for rpc in file.rpcs}
