@@ -44,6 +44,7 @@ from lightactors.actors.starting import PLACES
 from lightactors.contract import Eventually as Eventually
 from lightactors.contract import Mailbox as Mailbox
 from lightactors.contract import Message as Message
+from lightactors.contract import PythonOnly as PythonOnly
 from lightactors.contract import Role as Role
 from lightactors.contract import actor as actor
 from lightactors.contract import handler as handler
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from lightactors.remote.connect import RemoteNode as RemoteNode
     from lightactors.remote.connect import connect as connect
     from lightactors.remote.directory import ActorInfo as ActorInfo
+    from lightactors.services.serve import serve as serve
     from lightactors.training import *  # noqa: F403
 
 __version__ = "0.1.0"
@@ -74,6 +76,7 @@ PLACES["process"] = _begin_in_process
 async def _open_doors(system: Any, doors: Any) -> None:
     # Imported late, like all that needs gRPC.
     await importlib.import_module("lightactors.remote.connect").open_doors(system, doors)
+    importlib.import_module("lightactors.services.serve").open_board(system)
 
 
 _system.open_doors = _open_doors
@@ -82,6 +85,7 @@ _LATE = {
     "connect": "lightactors.remote.connect",
     "RemoteNode": "lightactors.remote.connect",
     "ActorInfo": "lightactors.remote.directory",
+    "serve": "lightactors.services.serve",
 }
 """What is imported when it is first used, besides the training kit."""
 

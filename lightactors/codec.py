@@ -217,7 +217,7 @@ class MethodCodec:
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
-        return _hints(self.method)
+        return hints_of(self.method)
 
     # Replies
 
@@ -237,7 +237,7 @@ class MethodCodec:
 
     @cached_property
     def _reply(self) -> Decoder[Any]:
-        return self._codec.decoder(_reply_hint(self._hints.get("return", Any)), f"the reply of {self.method}")
+        return self._codec.decoder(reply_hint(self._hints.get("return", Any)), f"the reply of {self.method}")
 
 
 class MessageCodec:
@@ -349,7 +349,7 @@ def _is_marked(hint: Any) -> bool:
     return any(_is_marked(argument) for argument in typing.get_args(hint))
 
 
-def _hints(method: Method) -> dict[str, Any]:
+def hints_of(method: Method) -> dict[str, Any]:
     """Evaluate a handler's annotations; raise `ContractError` naming one that can't be."""
     try:
         return typing.get_type_hints(method.function, include_extras=True)
@@ -368,7 +368,7 @@ def _readable(error: Exception) -> str:
     return re.sub(r" - at `\$`$", "", str(error))
 
 
-def _reply_hint(hint: Any) -> Any:
+def reply_hint(hint: Any) -> Any:
     """Return what a handler's return annotation says of the reply, or of each item."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in _BRINGS_FIRST and arguments:
@@ -376,7 +376,7 @@ def _reply_hint(hint: Any) -> Any:
     if origin is Coroutine:
         return arguments[2]
     if origin in (typing.Union, types.UnionType):
-        members = tuple(_reply_hint(argument) for argument in arguments)
+        members = tuple(reply_hint(argument) for argument in arguments)
         return typing.Union[members]  # noqa: UP007 (made of a tuple)
     return hint
 

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import (
+    Annotated,
     Any,
     Concatenate,
     Generic,
@@ -45,6 +46,11 @@ Role: TypeAlias = Literal["runner", "algorithm", "viewer", "admin"]
 """What a caller from another node may do, as its token says: see `handler`."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
+
+PYTHON_ONLY = "lightactors: for Python only"
+
+PythonOnly: TypeAlias = Annotated[T, PYTHON_ONLY]
+"""A parameter that other languages don't see: it has its default there, and a method that needs it is left out."""
 
 Eventually: TypeAlias = R | Awaitable[R]
 """A value now, or an awaitable that brings it: what a plain `interleaved` handler may return."""

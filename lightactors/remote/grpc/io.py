@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
@@ -102,7 +103,8 @@ class IoThread(Io):
         self._loop = _threads_loop()
 
     def to_io(self, function: Callable[..., object], *args: Any) -> None:
-        self._loop.call_soon_threadsafe(function, *args)
+        # In a context of its own: that of the caller says that this is trio.
+        self._loop.call_soon_threadsafe(function, *args, context=contextvars.Context())
 
     def to_home(self, function: Callable[..., object], *args: Any) -> None:
         self.home.post(function, *args)

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 from msgspec import UNSET as UNSET
 from msgspec import UnsetType
 
-from lightactors.contract import Eventually, actor, handler
+from lightactors.contract import Eventually, PythonOnly, actor, handler
 from lightactors.training.otel import ReadableSpan
 from lightactors.training.records import (
     Attempt,
@@ -161,8 +161,8 @@ class Store(ABC):
         sort_order: Order = "asc",
         limit: int = -1,
         offset: int = 0,
-        status: Sequence[RolloutStatus] | None = None,
-        rollout_ids: Sequence[str] | None = None,
+        status: PythonOnly[Sequence[RolloutStatus] | None] = None,
+        rollout_ids: PythonOnly[Sequence[str] | None] = None,
     ) -> list[Rollout]:
         """List rollouts, oldest first; those that were attempted as `AttemptedRollout`.
 
@@ -273,7 +273,7 @@ class Store(ABC):
     @begins
     @abstractmethod
     def add_otel_span(
-        self, rollout_id: str, attempt_id: str, readable_span: ReadableSpan, sequence_id: int | None = None
+        self, rollout_id: str, attempt_id: str, readable_span: PythonOnly[ReadableSpan], sequence_id: int | None = None
     ) -> Span | None:
         """Keep a span of OpenTelemetry's SDK, with the next sequence id unless one is given (see `add_span`)."""
 

@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from lightactors.actors import Ref, loops, spawn
-from lightactors.contract import Eventually, actor
+from lightactors.contract import Eventually, PythonOnly, actor
 from lightactors.errors import NotFound
 from lightactors.training import checks, lifecycle
 from lightactors.training.otel import ReadableSpan
@@ -240,8 +240,8 @@ class MemoryStore(Store):
         sort_order: Order = "asc",
         limit: int = -1,
         offset: int = 0,
-        status: Sequence[RolloutStatus] | None = None,
-        rollout_ids: Sequence[str] | None = None,
+        status: PythonOnly[Sequence[RolloutStatus] | None] = None,
+        rollout_ids: PythonOnly[Sequence[str] | None] = None,
     ) -> list[Rollout]:
         status_in = _instead_of("status", status, "status_in", status_in)
         rollout_id_in = _instead_of("rollout_ids", rollout_ids, "rollout_id_in", rollout_id_in)
@@ -371,7 +371,7 @@ class MemoryStore(Store):
 
     @begins
     def add_otel_span(
-        self, rollout_id: str, attempt_id: str, readable_span: ReadableSpan, sequence_id: int | None = None
+        self, rollout_id: str, attempt_id: str, readable_span: PythonOnly[ReadableSpan], sequence_id: int | None = None
     ) -> Span | None:
         number = self._ledger.entry(rollout_id).number
         sequence_id = self._spans.last_sequence_id(number) + 1 if sequence_id is None else sequence_id

@@ -1,0 +1,1 @@
+"""Typed gRPC services for other languages, read off the contracts of actors."""
