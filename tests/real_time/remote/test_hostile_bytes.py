@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import random
-import re
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import msgspec
-import psutil
 import pytest
 
 import lightactors as la
@@ -24,14 +18,12 @@ from lightactors.remote import frames
 from lightactors.remote.grpc._v1.link_pb2 import Batch, Hello
 from lightactors.remote.grpc.credentials import metadata_of
 from lightactors.remote.hello import PROTOCOL
-from lightactors.security import Tokens
 from tests.real_time.remote import blobs
 from tests.real_time.remote.target import Desk
+from tests.real_time.remote.victim import Target, open_target
 
 # After ours: its room sets what grpc reads from the environment when it is first imported.
 import grpc  # isort: skip
-
-ROOT = Path(__file__).parents[3]
 
 GROWTH = 50 * 2**20
 """Bytes that the node may have more afterwards."""
@@ -42,54 +34,7 @@ WARM_UP = 200
 ANSWERS = {"OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "CANCELLED"}
 """What a broken call may end with. Not UNKNOWN, nor INTERNAL, nor silence."""
 
-_OF_GRPC = re.compile(r"E\d{4} [\d:.]+ +\d+ ")
-"""How a line begins in which gRPC's core complains of a blob."""
-
 MANY = [pytest.mark.stress, pytest.mark.timeout(1200)]
-
-
-@dataclass
-class Target:
-    """A node in a process of its own."""
-
-    process: subprocess.Popen[str]
-    address: str
-    tokens: Tokens
-
-    @property
-    def port(self) -> int:
-        return int(self.address.rpartition(":")[2])
-
-    @property
-    def memory(self) -> int:
-        return int(psutil.Process(self.process.pid).memory_info().rss)
-
-    def end(self) -> None:
-        """It must still be able to end as it should."""
-        said, errors = self.process.communicate(timeout=10)
-        assert (self.process.returncode, said) == (0, "ended\n")
-        ours = [line for line in errors.splitlines() if not _OF_GRPC.match(line)]
-        assert ours == []
-
-
-@contextmanager
-def open_target(backend: str, folder: Path) -> Generator[Target]:
-    tokens = Tokens.new()
-    tokens.save(folder / "tokens")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.real_time.remote.target", backend, str(folder / "tokens")],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            yield Target(process, process.stdout.readline().strip(), tokens)
-        finally:
-            process.kill()
 
 
 async def attack(target: Target, blow: Callable[[int], object], count: int) -> None:
