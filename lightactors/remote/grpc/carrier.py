@@ -35,20 +35,16 @@ class Stream(Protocol):
     async def write(self, message: bytes) -> None: ...
 
 
-async def _nothing() -> None:
-    """A servicer's stream ends with its method."""
-
-
 class StreamCarrier:
     """Takes a link's batches over a gRPC stream, from `attach` to the end of `run`."""
 
     piece = 256 * 1024
     """Bytes of a message that go at once; larger ones go in pieces."""
 
-    def __init__(self, io: Io, stream: Stream, half_close: Callable[[], Awaitable[None]] = _nothing) -> None:
+    def __init__(self, io: Io, stream: Stream, half_close: Callable[[], Awaitable[None]] | None = None) -> None:
         self._io = io
         self._stream = stream
-        self._half_close = half_close  # says to the other end that nothing more will be written
+        self._half_close = half_close  # tells the servicer that nothing more will come; its own end is its return
         # At home, where the link is:
         self._link: Link
         self._is_armed = False
@@ -116,7 +112,7 @@ class StreamCarrier:
         reader = self._io.start(self._read())
         try:
             await asyncio.wait([writer, reader], return_when=asyncio.FIRST_COMPLETED)
-            if not reader.done() and writer.exception() is None:
+            if self._half_close is not None and not reader.done() and writer.exception() is None:
                 await self._half_close()
                 await asyncio.wait([reader], timeout=_LAST_WORDS)
         finally:

@@ -12,6 +12,11 @@ import anyio
 import lightactors as la
 from lightactors.security import Tokens
 
+NAMES = "desk", "other"
+
+TAKES = 0.01
+"""Seconds that a message takes."""
+
 
 @la.actor
 class Desk:
@@ -19,6 +24,8 @@ class Desk:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.produced = 0
+        self.taken = 0
 
     @la.handler
     def note(self, text: str) -> int:
@@ -32,15 +39,32 @@ class Desk:
         return seconds
 
     @la.handler
+    async def take(self, body: bytes) -> None:
+        """Take a while for each message."""
+        await anyio.sleep(TAKES)
+        self.taken += 1
+
+    @la.handler
     async def count(self, size: int) -> AsyncIterator[bytes]:
         """Bring items of a size, for ever."""
         while True:
+            self.produced += 1
             yield bytes(size)
+
+    @la.handler
+    def echo(self, body: bytes) -> bytes:
+        return body
+
+    @la.handler
+    def counts(self) -> tuple[int, int]:
+        """Return how many items were produced, and how many messages taken."""
+        return self.produced, self.taken
 
 
 async def main(tokens: str) -> None:
     async with la.open_system("target", listen="grpc://127.0.0.1:0", tokens=Tokens.load(Path(tokens))) as system:
-        await la.options(name="desk").spawn(Desk)
+        for name in NAMES:
+            await la.options(name=name).spawn(Desk)
         sys.stdout.write(f"{system.addresses[0]}\n")
         sys.stdout.flush()
         await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
