@@ -24,7 +24,7 @@ _AHEAD = 2
 _LAST_WORDS = 1.0
 """Seconds that the other end has to close its side too."""
 
-_UNREAD = 16
+_UNHANDLED = 16
 """Batches that may wait for the actors' loop before no more are read."""
 
 
@@ -33,6 +33,35 @@ class Stream(Protocol):
 
     async def read(self) -> Any: ...
     async def write(self, message: bytes) -> None: ...
+
+
+class Pace:
+    """How far one loop may run ahead of another one; only who waits costs a crossing between the two."""
+
+    def __init__(self, most: int, wake: Callable[[], object]) -> None:
+        self._most = most
+        self._wake = wake  # has who gives look again
+        self._given = 0  # written by the one loop only
+        self._taken = 0  # and this by the other
+        self._waits = False
+
+    def has_room(self) -> bool:
+        """Tell whether more may be given; False: `wake` will be called when it may."""
+        if self._given - self._taken < self._most:
+            return True
+        # Said first and looked at again then, for the taker does it the other way round.
+        self._waits = True
+        return self._given - self._taken < self._most
+
+    def give(self) -> None:
+        self._given += 1
+
+    def take(self) -> None:
+        """Note that one was dealt with."""
+        self._taken += 1
+        if self._waits:
+            self._waits = False
+            self._wake()
 
 
 class StreamCarrier:
@@ -49,12 +78,12 @@ class StreamCarrier:
         self._link: Link
         self._is_armed = False
         self._is_shut = False
-        self._ahead = 0
+        self._writes = Pace(_AHEAD, lambda: io.to_home(self._flush))
         # Among gRPC's tasks:
         self._outbox: deque[bytes | None] = deque()  # None: the end
         self._more = asyncio.Event()
         self._fewer = asyncio.Event()
-        self._unread = 0
+        self._reads = Pace(_UNHANDLED, lambda: io.to_io(self._fewer.set))
 
     # At home
 
@@ -72,20 +101,20 @@ class StreamCarrier:
 
     def _flush(self) -> None:
         self._is_armed = False
-        link = self._link
-        while self._ahead < _AHEAD and (batches := link.take()):
+        while self._writes.has_room():
+            batches = self._link.take()
             for batch in batches:
-                self._ahead += 1
+                self._writes.give()
                 self._io.to_io(self._put, frames.encode(batch))
-        if self._ahead < _AHEAD:
-            if self._is_shut:
-                self._io.to_io(self._put, None)
-            elif not link.is_writable:
-                link.resume()
+            if not batches:
+                self._all_is_given()
+                return
 
-    def _written(self) -> None:
-        self._ahead -= 1
-        self._flush()
+    def _all_is_given(self) -> None:
+        if self._is_shut:
+            self._io.to_io(self._put, None)
+        elif not self._link.is_writable:
+            self._link.resume()
 
     def _shut(self) -> None:
         self._is_shut = True
@@ -99,7 +128,7 @@ class StreamCarrier:
                 self._link.lose(f"the other end broke the protocol: {error}")
             else:
                 self._link.receive([batch])
-        self._io.to_io(self._was_handled)
+        self._reads.take()
 
     def _lost(self, reason: str) -> None:
         self._link.lose(reason)
@@ -133,21 +162,18 @@ class StreamCarrier:
                 if data is None:
                     return
                 await self._stream.write(Batch(frames=data).SerializeToString())
-                self._io.to_home(self._written)
+                self._writes.take()
             self._more.clear()
             await self._more.wait()
 
     async def _read(self) -> None:
         while (data := await self._stream.read()) is not grpc.aio.EOF:
-            self._unread += 1
+            self._reads.give()
             self._io.to_home(self._came, parse(data).frames)
-            while self._unread >= _UNREAD:
-                self._fewer.clear()
+            self._fewer.clear()
+            while not self._reads.has_room():
                 await self._fewer.wait()
-
-    def _was_handled(self) -> None:
-        self._unread -= 1
-        self._fewer.set()
+                self._fewer.clear()
 
 
 def _error_of(task: asyncio.Task[None]) -> BaseException | None:
