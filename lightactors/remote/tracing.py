@@ -26,6 +26,18 @@ def current() -> str:
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{int(span.trace_flags):02x}" if span.is_valid else ""
 
 
+@contextmanager
+def entered(trace: str) -> Iterator[None]:
+    """Be part of a trace inside the block, where OpenTelemetry is in use and the trace is one."""
+    otel: Any = sys.modules.get("opentelemetry.trace")
+    context = None if otel is None or not trace else _parsed(otel, trace)
+    if context is None:
+        yield
+    else:
+        with _attached(context):
+            yield
+
+
 def within(trace: str, method: Method) -> Method:
     """Return a handler that runs as part of a trace; itself, where OpenTelemetry is not in use or the trace is none."""
     otel: Any = sys.modules.get("opentelemetry.trace")

@@ -62,7 +62,8 @@ class TypedService:
         async def unary(body: bytes, context: Any) -> bytes:
             try:
                 args, kwargs = self._admit(call, body, context)
-                value = await self._bound(call, context)(*args, **kwargs)
+                with tracing.entered(trace := _trace_of(context)):  # for an actor elsewhere, or one that answers here
+                    value = await self._bound(call, trace)(*args, **kwargs)
                 return self._reply(call, value)
             except Exception as error:
                 await _abort(context, error, call)
@@ -74,7 +75,7 @@ class TypedService:
         async def stream(body: bytes, context: Any) -> AsyncIterator[bytes]:
             try:
                 args, kwargs = self._admit(call, body, context)
-                async with aclosing(self._bound(call, context)(*args, **kwargs)) as items:
+                async with aclosing(self._bound(call)(*args, **kwargs)) as items:
                     async for item in items:
                         yield self._reply(call, item)
             except Exception as error:
@@ -88,9 +89,8 @@ class TypedService:
             raise AccessDenied(f"{call.method} is not for a {role}; use a token of another role")
         return call.read(body)
 
-    def _bound(self, call: Call, context: Any) -> Any:
-        """Return the handler, as part of the caller's trace if it has one."""
-        trace = next((value for key, value in context.invocation_metadata() or () if key == "traceparent"), "")
+    def _bound(self, call: Call, trace: str = "") -> Any:
+        """Return the handler, as part of a trace if there is one."""
         method = self._methods[call.method.name]
         if trace and (traced := tracing.within(trace, method)) is not method:
             return self._cell.bind(traced)
@@ -104,6 +104,11 @@ class TypedService:
                 "ask for less at once"
             )
         return body
+
+
+def _trace_of(context: Any) -> str:
+    """Return the caller's trace context; empty: it sent none."""
+    return next((value for key, value in context.invocation_metadata() or () if key == "traceparent"), "")
 
 
 async def _abort(context: Any, error: Exception, call: Call) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -99,6 +99,31 @@ async def test_handler_answers() -> None:
     async with shop() as (_, caller):
         assert (await caller.call("double")).value == 42
         assert (await caller.call("double", number=0)).value == 0
+
+
+@pytest.mark.parametrize("place", ["thread", "process"])
+async def test_actor_is_served_wherever_it_lives(place: Literal["thread", "process"]) -> None:
+    async with la.open_system(listen="grpc://127.0.0.1:0") as system:
+        ref = await la.options(place=place).spawn(Shop)
+        await la.serve(ref, service="shop.v1.Shop")
+        caller = Caller(system.addresses[0], file_of(Shop, package="shop.v1"))
+        assert (await caller.call("double")).value == 42
+        items = await anyio.to_thread.run_sync(lambda: list(caller.items("count", upto=100)))
+        assert [item.value for item in items] == list(range(100))
+        error = await refusal(lambda: caller.call("sell"))
+        assert reason_of(error) == "OutOfStock"
+        number = "0af7651916cd43dd8448eb211c80319c"
+        metadata = [("traceparent", f"00-{number}-b7ad6b7169203331-01")]
+        assert (await caller.send("trace", b"", metadata=metadata)).value == number
+
+
+async def test_remote_actor_is_served_too() -> None:
+    async with la.open_system(listen="grpc://127.0.0.1:0") as system:
+        await la.options(name="shop").spawn(Shop)
+        far = await la.connect(Shop, f"{system.addresses[0]}/shop")
+        await la.serve(far, service="shop.v1.Shop")
+        caller = Caller(system.addresses[0], file_of(Shop, package="shop.v1"))
+        assert (await caller.call("double", number=4)).value == 8
 
 
 async def test_stream_brings_its_items() -> None:
