@@ -6,7 +6,7 @@ As W3C's `traceparent`: version, trace, span and flags in hexadecimal.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,7 +27,7 @@ def current() -> str:
 
 
 @contextmanager
-def entered(trace: str) -> Iterator[None]:
+def entered(trace: str) -> Generator[None]:
     """Be part of a trace inside the block, where OpenTelemetry is in use and the trace is one."""
     otel: Any = sys.modules.get("opentelemetry.trace")
     context = None if otel is None or not trace else _parsed(otel, trace)
@@ -61,7 +61,7 @@ def _parsed(otel: Any, trace: str) -> Any | None:
 
 
 @contextmanager
-def _attached(context: Any) -> Iterator[None]:
+def _attached(context: Any) -> Generator[None]:
     from opentelemetry import context as otel_context  # optional: somebody has imported the rest of it already
 
     token = otel_context.attach(context)

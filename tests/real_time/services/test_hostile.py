@@ -31,7 +31,7 @@ SPAN = Span(
     name="step",
     attributes={"tokens": 3, "words": ["a", 1, 2.5, True]},
 )
-CALLS = {
+CALLS: dict[str, dict[str, object]] = {
     "enqueue_rollout": {"input": {"q": [1, "two", None]}, "mode": "train", "config": CONFIG, "metadata": {"a": 1.5}},
     "enqueue_many_rollouts": {"requests": [EnqueueRolloutRequest("x", "val", config=CONFIG)] * 2},
     "update_rollout": {"rollout_id": "ro-1", "status": "failed", "mode": None},
