@@ -91,7 +91,7 @@ class Fields:
     """Makes the fields of one file; a class becomes one message, wherever it is met."""
 
     def __init__(self, taken: Iterable[str]) -> None:
-        self._taken = set(taken)  # by requests and responses
+        self._taken = set(taken)  # by the service, its requests and responses
         self._made: dict[Any, Message | Enumeration] = {}
         self._by_name: dict[str, Any] = {}
         self._tensor = Message(
@@ -258,7 +258,7 @@ class Fields:
     # Names
 
     def _name_of(self, cls: type[Any], where: str) -> str:
-        """Return the name of a class's message; one that a request or response has already gets `Record` behind it."""
+        """Return the name of a class's message; one that is taken otherwise gets `Record` behind it."""
         name = checked(cls.__name__, where)
         name = f"{name}Record" if name in self._taken else name
         if self._by_name.setdefault(name, cls) is not cls:

@@ -57,7 +57,7 @@ class _Reader:
         self._package = package
         self._hints = {name: hints_of(method) for name, method in contract.methods.items()}
         self._methods = [method for method in _in_order(contract) if not self._is_python_only(method)]
-        taken = {camel(method.name) + end for method in self._methods for end in ("Request", "Response")}
+        taken = {camel(method.name) + end for method in self._methods for end in ("Request", "Response")} | {service}
         self._fields = Fields(taken | LINK_PROTO if package == OURS else taken)
 
     def _is_python_only(self, method: Method) -> bool:

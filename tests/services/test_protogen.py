@@ -200,6 +200,18 @@ def test_what_is_no_actor_is_refused() -> None:
         protogen("pathlib:Path")
 
 
+def test_names_that_protobuf_takes_for_one_are_refused() -> None:
+    with pytest.raises(ContractError, match="makes no proto file"):
+        protogen(actor_of(maybe=int, maybe_=str), package="demo")
+
+
+def test_record_may_be_called_as_the_service() -> None:
+    record = make_dataclass("Keeper", [("a", int)])
+    actor = actor_of(a=int)
+    actor.keep.function.__annotations__["record"] = record
+    assert "message KeeperRecord {" in protogen(actor, package="demo")
+
+
 def test_bad_package_is_refused() -> None:
     with pytest.raises(ContractError, match="'my-demo' is no name of a package"):
         protogen("tests.services.zoo:Zoo", package="my-demo")

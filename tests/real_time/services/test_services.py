@@ -71,6 +71,10 @@ class Shop:
         raise OutOfStock("the shelf is empty")
 
     @la.handler
+    def complain(self, text: str, times: int) -> None:
+        raise OutOfStock(text * times)
+
+    @la.handler
     def lie(self) -> int:
         return "no number"  # type: ignore[return-value]
 
@@ -167,6 +171,28 @@ async def test_error_has_its_name_and_no_traceback() -> None:
         assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "OutOfStock: the shelf is empty")
         assert reason_of(error) == "OutOfStock"
         assert ".py" not in str(error.trailing_metadata())
+
+
+@pytest.mark.parametrize("text", ["a", "ä", "🐟", "\n"])
+async def test_long_text_of_an_error_is_cut(text: str) -> None:
+    async with shop() as (_, caller):
+        error = await refusal(lambda: caller.call("complain", text=text, times=1_000_000))
+        assert (error.code(), reason_of(error)) == (grpc.StatusCode.INTERNAL, "OutOfStock")
+        assert str(error.details()).startswith(f"OutOfStock: {text * 100}")
+
+
+async def test_many_bad_fields_are_told_of_as_far_as_there_is_room() -> None:
+    async with la.open_system(listen="grpc://127.0.0.1:0") as system:
+        await la.serve(await la.spawn(MemoryStore))
+        caller = Caller(system.addresses[0], file_of(la.Store))
+        bad = "ß" * 10_000
+        error = await refusal(
+            lambda: caller.call("query_rollouts", filter_logic=bad, sort_order=bad, status_in={"values": [bad]})
+        )
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        told = violations_of(error)
+        assert {*told} < {"filter_logic", "sort_order", "status_in.values[0]"}
+        assert told["status_in.values[0]"].startswith("'ßßß")
 
 
 async def test_reply_that_is_not_what_was_promised_is_an_error_of_ours() -> None:
@@ -314,6 +340,12 @@ async def test_bad_name_of_a_service_is_refused(service: str) -> None:
     async with la.open_system(listen="grpc://127.0.0.1:0"):
         with pytest.raises(ContractError):
             await la.serve(await la.spawn(Shop), service=service)
+
+
+async def test_name_of_a_service_that_is_always_there_is_refused() -> None:
+    async with la.open_system(listen="grpc://127.0.0.1:0"):
+        with pytest.raises(ConfigurationError, match=r"serves grpc\.health\.v1\.Health itself"):
+            await la.serve(await la.spawn(Shop), service="grpc.health.v1.Health")
 
 
 # Hostile
