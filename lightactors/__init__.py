@@ -42,6 +42,7 @@ from lightactors.actors import watch as watch
 from lightactors.actors import why as why
 from lightactors.actors.starting import PLACES
 from lightactors.contract import Eventually as Eventually
+from lightactors.contract import FieldNumber as FieldNumber
 from lightactors.contract import Mailbox as Mailbox
 from lightactors.contract import Message as Message
 from lightactors.contract import PythonOnly as PythonOnly

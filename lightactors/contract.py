@@ -52,6 +52,17 @@ PYTHON_ONLY = "lightactors: for Python only"
 PythonOnly: TypeAlias = Annotated[T, PYTHON_ONLY]
 """A parameter that other languages don't see: it has its default there, and a method that needs it is left out."""
 
+
+@dataclass(frozen=True, slots=True)
+class FieldNumber:
+    """The number that a parameter or a record's field has in proto files: `x: Annotated[int, FieldNumber(3)]`.
+
+    Without, it is the place among the others; so this is for what is declared before others that came earlier.
+    """
+
+    number: int
+
+
 Eventually: TypeAlias = R | Awaitable[R]
 """A value now, or an awaitable that brings it: what a plain `interleaved` handler may return."""
 

@@ -6,7 +6,7 @@ As W3C's `traceparent`: version, trace, span and flags in hexadecimal.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -24,6 +24,18 @@ def current() -> str:
         return ""
     span = otel.get_current_span().get_span_context()
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{int(span.trace_flags):02x}" if span.is_valid else ""
+
+
+@contextmanager
+def entered(trace: str) -> Generator[None]:
+    """Be part of a trace inside the block, where OpenTelemetry is in use and the trace is one."""
+    otel: Any = sys.modules.get("opentelemetry.trace")
+    context = None if otel is None or not trace else _parsed(otel, trace)
+    if context is None:
+        yield
+    else:
+        with _attached(context):
+            yield
 
 
 def within(trace: str, method: Method) -> Method:
@@ -49,7 +61,7 @@ def _parsed(otel: Any, trace: str) -> Any | None:
 
 
 @contextmanager
-def _attached(context: Any) -> Iterator[None]:
+def _attached(context: Any) -> Generator[None]:
     from opentelemetry import context as otel_context  # optional: somebody has imported the rest of it already
 
     token = otel_context.attach(context)

@@ -35,7 +35,11 @@ class Board(grpc.GenericRpcHandler):
 
     def names(self) -> list[str]:
         """Return the names of all services."""
-        return [*self._typed, *self._plain, *self._others]
+        return [*self._typed, *self.fixed()]
+
+    def fixed(self) -> list[str]:
+        """Return the names that no typed service can have."""
+        return [*self._plain, *self._others]
 
     async def add(self, service: TypedService) -> None:
         """Serve; in place of another one of that name, if there is one."""

@@ -91,7 +91,7 @@ class Fields:
     """Makes the fields of one file; a class becomes one message, wherever it is met."""
 
     def __init__(self, taken: Iterable[str]) -> None:
-        self._taken = set(taken)  # by requests and responses
+        self._taken = set(taken)  # by the service, its requests and responses
         self._made: dict[Any, Message | Enumeration] = {}
         self._by_name: dict[str, Any] = {}
         self._tensor = Message(
@@ -102,12 +102,19 @@ class Fields:
 
     def field(self, part: Part, where: str, module: str) -> Field:
         """Return a parameter or a record's field; `where` names it in an error."""
-        name = checked(part.name, where)
         hint = unwrap(part.hint)
         kind = self._type(hint, where, module)
-        default = None if part.default is REQUIRED and hint.has_none else part.default
-        if default is REQUIRED:
-            return Field(name, kind, _when_required(kind), comment=_comment(kind, default))
+        if part.default is REQUIRED and not hint.has_none:
+            field = Field(part.name, kind, _when_required(kind), comment=_comment(kind, REQUIRED))
+        else:
+            field = self._optional(part, hint, kind, where)
+        checked(part.name, where)
+        field.number = hint.number
+        return field
+
+    def _optional(self, part: Part, hint: Hint, kind: Type, where: str) -> Field:
+        """Return a field that may be left out: a default says what that means, or else it means None."""
+        name, default = part.name, None if part.default is REQUIRED else part.default
         says_none = hint.has_none and default is not None and kind is not VALUE
         if isinstance(kind, Repeated | Mapped) and (says_none or hint.has_none or not _is_empty(default)):
             kind = self._boxed(kind, where)
@@ -251,7 +258,7 @@ class Fields:
     # Names
 
     def _name_of(self, cls: type[Any], where: str) -> str:
-        """Return the name of a class's message; one that a request or response has already gets `Record` behind it."""
+        """Return the name of a class's message; one that is taken otherwise gets `Record` behind it."""
         name = checked(cls.__name__, where)
         name = f"{name}Record" if name in self._taken else name
         if self._by_name.setdefault(name, cls) is not cls:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from lightactors.contract import PYTHON_ONLY
+from lightactors.contract import PYTHON_ONLY, FieldNumber
 
 
 class NoDefault(Enum):
@@ -40,17 +40,19 @@ class Hint:
     constraint: Any = None
     alias: str | None = None
     is_python_only: bool = False
+    number: int = 0
 
 
 def unwrap(hint: Any) -> Hint:
     """Take off what is wrapped round an annotation."""
     constraint = alias = None
-    is_python_only = False
+    is_python_only, number = False, 0
     while True:
         if isinstance(hint, _TYPE_ALIAS):
             alias, hint = hint.__name__, hint.__value__
         elif hasattr(hint, "__metadata__"):
             is_python_only |= PYTHON_ONLY in hint.__metadata__
+            number = next((mark.number for mark in hint.__metadata__ if isinstance(mark, FieldNumber)), number)
             if any(isinstance(mark, msgspec.Meta) for mark in hint.__metadata__):
                 constraint = hint
             hint = hint.__origin__
@@ -72,10 +74,11 @@ def unwrap(hint: Any) -> Hint:
             has_none=has_none or inside.has_none,
             constraint=inside.constraint or constraint,
             is_python_only=is_python_only or inside.is_python_only,
+            number=number or inside.number,
         )
     if rest and len(rest) < len(members_of(hint)):
         hint = typing.Literal[tuple(rest)] if is_literal(hint) else typing.Union[tuple(rest)]  # noqa: UP007
-    return Hint(hint, has_none, constraint, alias, is_python_only)
+    return Hint(hint, has_none, constraint, alias, is_python_only, number)
 
 
 def is_union(hint: Any) -> bool:

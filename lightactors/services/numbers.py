@@ -6,6 +6,7 @@ one, and what is gone leaves its number and its name reserved, so that no client
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -161,16 +162,30 @@ def _number_message(message: Message, block: Block, force: bool) -> list[str]:
     changed = []
     fields = list(message.on_wire())
     for one in fields:
-        kind, found = block.fields.get(one.name, (type_text(one.type), 0))
-        if kind == type_text(one.type):
+        kind, found = block.fields.get(one.name, (type_text(one.type), one.number))
+        is_pinned_elsewhere = one.number not in (0, found)
+        if kind == type_text(one.type) and not is_pinned_elsewhere:
             one.number = found
         elif force:
             block.reserved.numbers.add(found)
+        elif is_pinned_elsewhere:
+            changed.append(f"{message.name}.{one.name}, whose number was {found} and is {one.number}")
         else:
             changed.append(f"{message.name}.{one.name}, which was {kind} and is {type_text(one.type)}")
     message.reserved = _left_behind(block, {one.name for one in fields})
-    _number_the_new([one for one in fields if not one.number], block)
+    _number_the_new(fields, block)
+    _refuse_twice(message)
     return changed
+
+
+def _refuse_twice(message: Message) -> None:
+    by_number: dict[int, str] = {}
+    for one in message.on_wire():
+        other = by_number.setdefault(one.number, one.name)
+        if other != one.name or one.number in message.reserved.numbers:
+            raise ContractError(
+                f"{message.name}.{one.name} can't have the number {one.number}: it is taken; choose another FieldNumber"
+            )
 
 
 def _number_enum(enum: Enumeration, block: Block) -> None:
@@ -189,6 +204,7 @@ def _left_behind(block: Block, names: set[str]) -> Reserved:
 
 
 def _number_the_new(fields: list[Field], block: Block) -> None:
-    following = block.next()
+    taken = {one.number for one in fields}
+    following = (number for number in itertools.count(block.next()) if number not in taken)
     for one in fields:
-        one.number, following = following, following + 1
+        one.number = one.number or next(following)

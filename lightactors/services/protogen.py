@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightactors.errors import ConfigurationError, ContractError, text_of
+from lightactors.services.descriptors import Classes
 from lightactors.services.names import checked_package
 from lightactors.services.numbers import Numbers, numbers_in
 from lightactors.services.prototext import text_of as proto_text
@@ -24,7 +25,9 @@ def protogen(actor: str | type[Any], *, package: str | None = None, before: Numb
     cls = find(actor) if isinstance(actor, str) else actor
     before = before or Numbers()
     chosen = checked_package(package) if package else before.package
-    return proto_text(file_of(cls, package=chosen, service=before.service, numbers=before))
+    file = file_of(cls, package=chosen, service=before.service, numbers=before)
+    Classes(file)  # raises what protoc would complain of
+    return proto_text(file)
 
 
 def write(

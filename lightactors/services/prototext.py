@@ -21,6 +21,8 @@ def _head(file: File) -> Iterator[str]:
     yield f"// {file.source}, as other languages see it: written by `lightactors protogen`."
     yield "// Written again, it keeps the numbers of its fields. What is left out has its default; `x_null` says None"
     yield "// where that is something else than to leave `x` out."
+    if "google/protobuf/struct.proto" in file.imports:
+        yield "// A whole number in a google.protobuf.Value is an int in Python."
     yield ""
     yield 'syntax = "proto3";'
     yield ""

@@ -167,12 +167,11 @@ class Readers:
         return lambda wire: tuple(take_all(takers, wire).values())
 
     def _box(self, message: Message) -> Read:
-        ((name, take),) = self.takers(message.fields)
+        takers = self.takers(message.fields)
 
         def read(wire: Any) -> Any:
-            given: dict[str, Any] = {}
-            take(wire, given)
-            return given[name]
+            (value,) = take_all(takers, wire).values()
+            return value
 
         return read
 

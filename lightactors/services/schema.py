@@ -41,7 +41,11 @@ def file_of(
 def served_contract(contract: Contract) -> Contract:
     """Return the contract of the widest base that has the same handlers: that of `Store` for any engine of it."""
     bases = [contract_of(base) for base in reversed(contract.actor.__mro__) if is_actor_class(base)]
-    return next(base for base in bases if base.methods.keys() == contract.methods.keys())
+    return next(base for base in bases if _signatures(base) == _signatures(contract))
+
+
+def _signatures(contract: Contract) -> dict[str, inspect.Signature]:
+    return {name: method.signature for name, method in contract.methods.items()}
 
 
 class _Reader:
@@ -53,7 +57,7 @@ class _Reader:
         self._package = package
         self._hints = {name: hints_of(method) for name, method in contract.methods.items()}
         self._methods = [method for method in _in_order(contract) if not self._is_python_only(method)]
-        taken = {camel(method.name) + end for method in self._methods for end in ("Request", "Response")}
+        taken = {camel(method.name) + end for method in self._methods for end in ("Request", "Response")} | {service}
         self._fields = Fields(taken | LINK_PROTO if package == OURS else taken)
 
     def _is_python_only(self, method: Method) -> bool:

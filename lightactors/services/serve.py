@@ -67,6 +67,8 @@ async def _put_up(system: System, cell: Cell, file: File) -> None:
             "open it with open_system(listen='grpc://127.0.0.1:0')"
         )
     board = board_of(server)
+    if file.full_name in board.fixed():
+        raise ConfigurationError(f"every system that listens serves {file.full_name} itself; choose another name")
     typed = TypedService(cell.ref, file, server.role_of)
     await outside.io.call(lambda: board.add(typed))
 

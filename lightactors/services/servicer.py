@@ -7,15 +7,16 @@ answer one that can't be read with INTERNAL or UNKNOWN.
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
 from grpc_status import rpc_status
 
+from lightactors.actors.ref import cell_of
 from lightactors.errors import AccessDenied, LightActorsError, SendError
+from lightactors.remote import tracing
 from lightactors.services.calls import BadRequest, Call, Calls
 from lightactors.services.model import File
 from lightactors.services.status import TooLarge, status_of
@@ -39,6 +40,8 @@ class TypedService:
 
     def __init__(self, ref: Any, file: File, role_of: RoleOf = everybody_is_admin, *, limit: int = LIMIT) -> None:
         self.ref = ref
+        self._cell = cell_of(ref, "a typed service")
+        self._methods = self._cell.contract.methods  # the actor's own: the file may be of a base class
         self.name = file.full_name
         self.calls = Calls(file)
         self._role_of = role_of
@@ -56,13 +59,11 @@ class TypedService:
         return grpc.unary_unary_rpc_method_handler(self._unary(call))
 
     def _unary(self, call: Call) -> Any:
-        name = call.method.name
-
         async def unary(body: bytes, context: Any) -> bytes:
             try:
                 args, kwargs = self._admit(call, body, context)
-                with _trace_of(context):
-                    value = await getattr(self.ref, name)(*args, **kwargs)
+                with tracing.entered(trace := _trace_of(context)):  # for an actor elsewhere, or one that answers here
+                    value = await self._bound(call, trace)(*args, **kwargs)
                 return self._reply(call, value)
             except Exception as error:
                 await _abort(context, error, call)
@@ -71,14 +72,10 @@ class TypedService:
         return unary
 
     def _streamer(self, call: Call) -> Any:
-        name = call.method.name
-
         async def stream(body: bytes, context: Any) -> AsyncIterator[bytes]:
             try:
                 args, kwargs = self._admit(call, body, context)
-                with _trace_of(context):
-                    items = getattr(self.ref, name)(*args, **kwargs)
-                async with aclosing(items):
+                async with aclosing(self._bound(call)(*args, **kwargs)) as items:
                     async for item in items:
                         yield self._reply(call, item)
             except Exception as error:
@@ -88,9 +85,16 @@ class TypedService:
 
     def _admit(self, call: Call, body: bytes, context: Any) -> tuple[list[Any], dict[str, Any]]:
         role = self._role_of(context)
-        if not call.method.admits(role):
+        if not self._methods[call.method.name].admits(role):
             raise AccessDenied(f"{call.method} is not for a {role}; use a token of another role")
         return call.read(body)
+
+    def _bound(self, call: Call, trace: str = "") -> Any:
+        """Return the handler, as part of a trace if there is one."""
+        method = self._methods[call.method.name]
+        if trace and (traced := tracing.within(trace, method)) is not method:
+            return self._cell.bind(traced)
+        return getattr(self.ref, method.name)
 
     def _reply(self, call: Call, value: Any) -> bytes:
         body = call.write(value)
@@ -102,28 +106,13 @@ class TypedService:
         return body
 
 
+def _trace_of(context: Any) -> str:
+    """Return the caller's trace context; empty: it sent none."""
+    return next((value for key, value in context.invocation_metadata() or () if key == "traceparent"), "")
+
+
 async def _abort(context: Any, error: Exception, call: Call) -> None:
     status = status_of(error, str(call.method))
     if not isinstance(error, (BadRequest, SendError, LightActorsError, TooLarge)):
         logger.debug("a call of %s failed", call.method, exc_info=error)
     await context.abort_with_status(rpc_status.to_status(status))
-
-
-def _trace_of(context: Any) -> AbstractContextManager[None]:
-    """Return a block inside which OpenTelemetry, where the program uses it, knows the caller's trace."""
-    if "opentelemetry" not in sys.modules:
-        return nullcontext()
-    carrier = {key: value for key, value in context.invocation_metadata() or () if key in ("traceparent", "tracestate")}
-    return _attached(carrier) if carrier else nullcontext()
-
-
-@contextmanager
-def _attached(carrier: dict[str, str]) -> Generator[None]:
-    # Imported here: only a program that traces has it.
-    from opentelemetry import context, propagate
-
-    token = context.attach(propagate.extract(carrier))
-    try:
-        yield
-    finally:
-        context.detach(token)

@@ -11,10 +11,11 @@ from lightactors.services.calls import BadReply, BadRequest
 
 DOMAIN = "lightactors"
 
-_TEXT = 1000
-"""Characters of a text that travel: all of a status has to fit into the headers that clients take, 8 KiB."""
+_TEXT = 800
+"""Bytes of a text that travel: all of a status has to fit, twice, into the headers that clients take, 8 KiB."""
 
-_SHORT = 200
+_ALL = 3000
+"""Bytes that a status may have."""
 
 CODES: dict[type[BaseException], int] = {
     BadRequest: code_pb2.INVALID_ARGUMENT,
@@ -55,11 +56,19 @@ def status_of(error: BaseException, method: str) -> status_pb2.Status:
     info = error_details_pb2.ErrorInfo(reason=_reason(error), domain=DOMAIN, metadata={"method": method})
     status.details.append(_packed(info))
     if isinstance(error, BadRequest) and error.misfits:
-        bad = error_details_pb2.BadRequest()
-        for misfit in error.misfits:
-            bad.field_violations.add(field=misfit.field[:_SHORT], description=misfit.text[:_SHORT])
-        status.details.append(_packed(bad))
+        status.details.append(_packed(_violations(error, _ALL - status.ByteSize())))
     return status
+
+
+def _violations(error: BadRequest, room: int) -> error_details_pb2.BadRequest:
+    """Return what was wrong with which field, as much of it as there is room for."""
+    bad = error_details_pb2.BadRequest()
+    for misfit in error.misfits:
+        bad.field_violations.add(field=_cut(misfit.field), description=_cut(misfit.text))
+        if bad.ByteSize() > room:
+            del bad.field_violations[-1]
+            break
+    return bad
 
 
 def _code(error: BaseException) -> int:
@@ -67,10 +76,15 @@ def _code(error: BaseException) -> int:
 
 
 def _message(error: BaseException) -> str:
-    text = text_of(error).encode(errors="replace").decode()
+    text = text_of(error)
     known = _code(error) != code_pb2.INTERNAL or isinstance(error, errors.LightActorsError | BadReply)
-    text = text if known else f"{type(error).__name__}: {text}"
-    return text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
+    return _cut(text if known else f"{type(error).__name__}: {text}")
+
+
+def _cut(text: str) -> str:
+    """Return a text that may travel: Unicode, and not too much of it."""
+    encoded = text.encode(errors="replace")
+    return encoded.decode() if len(encoded) <= _TEXT else f"{encoded[:_TEXT].decode(errors='ignore')}…"
 
 
 def _reason(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
@@ -25,10 +25,13 @@ def test_store_s_proto_file_is_up_to_date() -> None:
     write("lightactors:Store", ROOT / "protos/lightactors/v1/store.proto", check=True)
 
 
-def test_store_s_proto_file_needs_no_file_to_be_written() -> None:
-    """An installed package has no `protos/`: the numbers must come out of the classes alone."""
+def test_store_is_served_with_the_numbers_of_its_proto_file() -> None:
+    """An installed package has no `protos/`: pin what would get another number there with a `FieldNumber`."""
     committed = (ROOT / "protos/lightactors/v1/store.proto").read_text()
-    assert protogen("lightactors:Store") == committed
+    served = numbers_in(protogen("lightactors:Store"), "the classes")
+    assert {name: block.fields for name, block in served.blocks.items()} == {
+        name: block.fields for name, block in numbers_in(committed, "the file").blocks.items()
+    }
 
 
 def actor_of(**fields: Any) -> type[Any]:
@@ -142,6 +145,22 @@ def test_served_by_the_file_that_was_written(proto: Path) -> None:
     assert [field.number for field in calls.by_name["Keep"].rpc.request.fields[0].type.fields] == [3, 2, 1]  # type: ignore[union-attr]
 
 
+def test_pinned_number_is_kept_without_a_file() -> None:
+    text = protogen(actor_of(new=int, a=Annotated[int, la.FieldNumber(1)], b=str), package="demo")
+    assert "int64 new = 2;\n  int64 a = 1;\n  string b = 3;" in text
+
+
+def test_number_pinned_twice_is_refused() -> None:
+    one = Annotated[int, la.FieldNumber(1)]
+    with pytest.raises(ContractError, match=r"Record\.b can't have the number 1: it is taken"):
+        protogen(actor_of(a=one, b=one))
+
+
+def test_pin_that_the_file_contradicts_is_refused(proto: Path) -> None:
+    with pytest.raises(ContractError, match=r"Record\.a, whose number was 1 and is 7"):
+        write(actor_of(a=Annotated[int, la.FieldNumber(7)], b=str, c=list[int]), proto)
+
+
 def test_every_file_of_ours_reads_back() -> None:
     for actor in ("lightactors:Store", "tests.services.zoo:Zoo"):
         text = protogen(actor)
@@ -179,6 +198,18 @@ def test_wrong_name_is_refused(named: str, said: str) -> None:
 def test_what_is_no_actor_is_refused() -> None:
     with pytest.raises(ContractError, match="is not an actor"):
         protogen("pathlib:Path")
+
+
+def test_names_that_protobuf_takes_for_one_are_refused() -> None:
+    with pytest.raises(ContractError, match="makes no proto file"):
+        protogen(actor_of(maybe=int, maybe_=str), package="demo")
+
+
+def test_record_may_be_called_as_the_service() -> None:
+    record = make_dataclass("Keeper", [("a", int)])
+    actor = actor_of(a=int)
+    actor.keep.function.__annotations__["record"] = record
+    assert "message KeeperRecord {" in protogen(actor, package="demo")
 
 
 def test_bad_package_is_refused() -> None:

@@ -50,6 +50,7 @@ TEXT = """\
 // tests.services.test_schema.Counter, as other languages see it: written by `lightactors protogen`.
 // Written again, it keeps the numbers of its fields. What is left out has its default; `x_null` says None
 // where that is something else than to leave `x` out.
+// A whole number in a google.protobuf.Value is an int in Python.
 
 syntax = "proto3";
 

@@ -65,6 +65,7 @@ async def main(tokens: str) -> None:
     async with la.open_system("target", listen="grpc://127.0.0.1:0", tokens=Tokens.load(Path(tokens))) as system:
         for name in NAMES:
             await la.options(name=name).spawn(Desk)
+        await la.serve(await la.options(name="store").spawn(la.MemoryStore))
         sys.stdout.write(f"{system.addresses[0]}\n")
         sys.stdout.flush()
         await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)

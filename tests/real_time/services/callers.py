@@ -42,10 +42,13 @@ class Caller:
     def answer(self, name: str, body: bytes) -> Any:
         return self.classes[self.rpc_by_name[name].response].FromString(body)
 
-    async def send(self, name: str, body: bytes, **options: Any) -> Any:
+    def send_now(self, name: str, body: bytes, **options: Any) -> Any:
         """Send a request as it is; return the response, or raise `grpc.RpcError`."""
-        call = self.channel.unary_unary(self.path(name))
-        return self.answer(name, await anyio.to_thread.run_sync(lambda: call(body, **options)))
+        return self.answer(name, self.channel.unary_unary(self.path(name))(body, **options))
+
+    async def send(self, name: str, body: bytes, **options: Any) -> Any:
+        """Do the same without blocking the loop."""
+        return await anyio.to_thread.run_sync(lambda: self.send_now(name, body, **options))
 
     async def call(self, name: str, **fields: Any) -> Any:
         return await self.send(name, self.request(name, **fields))
@@ -92,10 +95,19 @@ class TypedStore:
         self._readers, self._writers = Readers(), Writers()
 
     def __getattr__(self, name: str) -> Any:
-        rpc = self.caller.rpc_by_name[name]
-        return lambda *args, **kwargs: self._call(rpc, args, kwargs)
+        return lambda *args, **kwargs: anyio.to_thread.run_sync(lambda: self.call(name, *args, **kwargs))
 
-    async def _call(self, rpc: Rpc, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a method and wait for its answer."""
+        rpc = self.caller.rpc_by_name[name]
+        body = self._request(rpc, args, kwargs)
+        try:
+            response = self.caller.send_now(name, body)
+        except grpc.RpcError as error:
+            raise _as_here(error) from None
+        return take_all(self._readers.takers(rpc.response.fields), response).get("value")
+
+    def _request(self, rpc: Rpc, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         arguments = contract_of(Store).methods[rpc.method.name].signature.bind(*args, **kwargs).arguments
         message = self.caller.classes[rpc.request]()
         try:
@@ -104,11 +116,7 @@ class TypedStore:
                     put(arguments[name], message)
         except Misfit as misfit:  # what no client of a typed language could even write down
             raise errors.InvalidArgument(str(misfit)) from None
-        try:
-            response = await self.caller.send(rpc.method.name, message.SerializeToString())
-        except grpc.RpcError as error:
-            raise _as_here(error) from None
-        return take_all(self._readers.takers(rpc.response.fields), response).get("value")
+        return bytes(message.SerializeToString())
 
 
 def _as_here(error: grpc.RpcError) -> Exception:

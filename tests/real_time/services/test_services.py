@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from opentelemetry import trace
 
 import lightactors as la
+from lightactors.contract import ROLES
 from lightactors.errors import ConfigurationError, ContractError
 from lightactors.services.schema import file_of
 from lightactors.training.stores.memory import MemoryStore
@@ -70,6 +71,10 @@ class Shop:
         raise OutOfStock("the shelf is empty")
 
     @la.handler
+    def complain(self, text: str, times: int) -> None:
+        raise OutOfStock(text * times)
+
+    @la.handler
     def lie(self) -> int:
         return "no number"  # type: ignore[return-value]
 
@@ -98,6 +103,31 @@ async def test_handler_answers() -> None:
     async with shop() as (_, caller):
         assert (await caller.call("double")).value == 42
         assert (await caller.call("double", number=0)).value == 0
+
+
+@pytest.mark.parametrize("place", ["thread", "process"])
+async def test_actor_is_served_wherever_it_lives(place: Literal["thread", "process"]) -> None:
+    async with la.open_system(listen="grpc://127.0.0.1:0") as system:
+        ref = await la.options(place=place).spawn(Shop)
+        await la.serve(ref, service="shop.v1.Shop")
+        caller = Caller(system.addresses[0], file_of(Shop, package="shop.v1"))
+        assert (await caller.call("double")).value == 42
+        items = await anyio.to_thread.run_sync(lambda: list(caller.items("count", upto=100)))
+        assert [item.value for item in items] == list(range(100))
+        error = await refusal(lambda: caller.call("sell"))
+        assert reason_of(error) == "OutOfStock"
+        number = "0af7651916cd43dd8448eb211c80319c"
+        metadata = [("traceparent", f"00-{number}-b7ad6b7169203331-01")]
+        assert (await caller.send("trace", b"", metadata=metadata)).value == number
+
+
+async def test_remote_actor_is_served_too() -> None:
+    async with la.open_system(listen="grpc://127.0.0.1:0") as system:
+        await la.options(name="shop").spawn(Shop)
+        far = await la.connect(Shop, f"{system.addresses[0]}/shop")
+        await la.serve(far, service="shop.v1.Shop")
+        caller = Caller(system.addresses[0], file_of(Shop, package="shop.v1"))
+        assert (await caller.call("double", number=4)).value == 8
 
 
 async def test_stream_brings_its_items() -> None:
@@ -143,11 +173,33 @@ async def test_error_has_its_name_and_no_traceback() -> None:
         assert ".py" not in str(error.trailing_metadata())
 
 
+@pytest.mark.parametrize("text", ["a", "ä", "🐟", "\n"])
+async def test_long_text_of_an_error_is_cut(text: str) -> None:
+    async with shop() as (_, caller):
+        error = await refusal(lambda: caller.call("complain", text=text, times=1_000_000))
+        assert (error.code(), reason_of(error)) == (grpc.StatusCode.INTERNAL, "OutOfStock")
+        assert str(error.details()).startswith(f"OutOfStock: {text * 100}")
+
+
+async def test_many_bad_fields_are_told_of_as_far_as_there_is_room() -> None:
+    async with la.open_system(listen="grpc://127.0.0.1:0") as system:
+        await la.serve(await la.spawn(MemoryStore))
+        caller = Caller(system.addresses[0], file_of(la.Store))
+        bad = "ß" * 10_000
+        error = await refusal(
+            lambda: caller.call("query_rollouts", filter_logic=bad, sort_order=bad, status_in={"values": [bad]})
+        )
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        told = violations_of(error)
+        assert {*told} < {"filter_logic", "sort_order", "status_in.values[0]"}
+        assert told["status_in.values[0]"].startswith("'ßßß")
+
+
 async def test_reply_that_is_not_what_was_promised_is_an_error_of_ours() -> None:
     async with shop() as (_, caller):
         error = await refusal(lambda: caller.call("lie"))
         assert error.code() is grpc.StatusCode.INTERNAL
-        assert "the reply of Shop.lie()" in error.details()
+        assert "the reply of Shop.lie()" in str(error.details())
 
 
 async def test_reply_that_is_too_large_is_refused_here() -> None:
@@ -155,7 +207,7 @@ async def test_reply_that_is_too_large_is_refused_here() -> None:
         assert len((await caller.call("much", size=4_000_000)).value) == 4_000_000
         error = await refusal(lambda: caller.call("much", size=5_000_000))
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "the reply of Shop.much() has 5,000,005 bytes" in error.details()
+        assert "the reply of Shop.much() has 5,000,005 bytes" in str(error.details())
 
 
 async def test_request_that_is_too_large_is_refused() -> None:
@@ -192,10 +244,10 @@ async def test_actor_that_has_ended_is_unavailable() -> None:
 async def test_role_decides_who_may_call() -> None:
     tokens = la.Tokens.new()
     async with shop(tokens=tokens) as (_, caller):
-        for role, may in (("algorithm", True), ("runner", False), ("admin", True), ("viewer", False)):
+        for role in ROLES:
             metadata = [("authorization", f"Bearer {tokens.of(role)}")]
             call = partial(caller.send, "order", b"", metadata=metadata)
-            if may:
+            if role in ("algorithm", "admin"):
                 assert (await call()).value == 1
             else:
                 error = await refusal(call)
@@ -288,6 +340,12 @@ async def test_bad_name_of_a_service_is_refused(service: str) -> None:
     async with la.open_system(listen="grpc://127.0.0.1:0"):
         with pytest.raises(ContractError):
             await la.serve(await la.spawn(Shop), service=service)
+
+
+async def test_name_of_a_service_that_is_always_there_is_refused() -> None:
+    async with la.open_system(listen="grpc://127.0.0.1:0"):
+        with pytest.raises(ConfigurationError, match=r"serves grpc\.health\.v1\.Health itself"):
+            await la.serve(await la.spawn(Shop), service="grpc.health.v1.Health")
 
 
 # Hostile
