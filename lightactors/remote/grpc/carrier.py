@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc.aio
@@ -24,8 +25,12 @@ _AHEAD = 2
 _LAST_WORDS = 1.0
 """Seconds that the other end has to close its side too."""
 
-_UNREAD = 16
-"""Batches that may wait for the actors' loop before no more are read."""
+_UNREAD = 2 * 2**20
+"""Bytes that may wait before no more are read: for the actors' loop, or for the other end to take what it is sent."""
+
+_ONE_MORE_AFTER = 1.0
+_SO_OFTEN = 30
+"""Seconds of such a wait after which one more batch is read, and how often that is done."""
 
 
 class Stream(Protocol):
@@ -54,7 +59,9 @@ class StreamCarrier:
         self._outbox: deque[bytes | None] = deque()  # None: the end
         self._more = asyncio.Event()
         self._fewer = asyncio.Event()
+        self._lost_link = asyncio.Event()
         self._unread = 0
+        self._read_ahead = 0
 
     # At home
 
@@ -80,7 +87,7 @@ class StreamCarrier:
         if self._ahead < _AHEAD:
             if self._is_shut:
                 self._io.to_io(self._put, None)
-            elif not link.is_writable:
+            elif link.is_waited_for:
                 link.resume()
 
     def _written(self) -> None:
@@ -89,9 +96,11 @@ class StreamCarrier:
 
     def _shut(self) -> None:
         self._is_shut = True
+        if self._link.error is not None:
+            self._io.to_io(self._lost_link.set)
         self._wake()
 
-    def _came(self, data: bytes) -> None:
+    def _came(self, data: bytes, size: int) -> None:
         if self._link.error is None:
             try:
                 batch = frames.decode(data)
@@ -99,7 +108,8 @@ class StreamCarrier:
                 self._link.lose(f"the other end broke the protocol: {error}")
             else:
                 self._link.receive([batch])
-        self._io.to_io(self._was_handled)
+        # Who takes nothing of what it asked for is not asked what else it wants.
+        self._link.when_clear(partial(self._io.to_io, self._was_handled, size))
 
     def _lost(self, reason: str) -> None:
         self._link.lose(reason)
@@ -110,12 +120,16 @@ class StreamCarrier:
         """Write and read until the link is shut or the stream ends; return what ended it, if that was an error."""
         writer = self._io.start(self._write())
         reader = self._io.start(self._read())
+        lost = self._io.start(self._lost_link.wait())
         try:
-            await asyncio.wait([writer, reader], return_when=asyncio.FIRST_COMPLETED)
-            if self._half_close is not None and not reader.done() and writer.exception() is None:
+            await asyncio.wait([writer, reader, lost], return_when=asyncio.FIRST_COMPLETED)
+            if lost.done():
+                await asyncio.wait([writer], timeout=_LAST_WORDS)
+            if self._half_close is not None and not reader.done() and writer.done() and writer.exception() is None:
                 await self._half_close()
                 await asyncio.wait([reader], timeout=_LAST_WORDS)
         finally:
+            lost.cancel()
             writer.cancel()
             reader.cancel()  # which ends the call, if nothing else has
             error = _error_of(writer) or _error_of(reader)
@@ -139,14 +153,24 @@ class StreamCarrier:
 
     async def _read(self) -> None:
         while (data := await self._stream.read()) is not grpc.aio.EOF:
-            self._unread += 1
-            self._io.to_home(self._came, parse(data).frames)
-            while self._unread >= _UNREAD:
-                self._fewer.clear()
-                await self._fewer.wait()
+            self._unread += len(data)
+            self._io.to_home(self._came, parse(data).frames, len(data))
+            await self._until_there_is_room()
 
-    def _was_handled(self) -> None:
-        self._unread -= 1
+    async def _until_there_is_room(self) -> None:
+        """Wait while too much is unread; not for ever, for the other end may wait for us in the same way."""
+        while self._unread > _UNREAD:
+            self._fewer.clear()
+            has_patience = self._read_ahead < _SO_OFTEN
+            try:
+                await asyncio.wait_for(self._fewer.wait(), _ONE_MORE_AFTER if has_patience else None)
+            except TimeoutError:
+                self._read_ahead += 1
+                return
+        self._read_ahead = 0
+
+    def _was_handled(self, size: int) -> None:
+        self._unread -= size
         self._fewer.set()
 
 
