@@ -135,6 +135,7 @@ class Link:
         self.error: LinkLost | None = None  # why it has ended
         self.redials: Redials | None = None
         self.is_writable = True  # it is open, and its carrier keeps up
+        self.unwritten = 0  # bytes that the carrier has taken and not written
         self.wake: Callable[[], object] = lambda: None  # the carrier's: something is to be written
         self.shut: Callable[[], object] = lambda: None  # the carrier's: close the socket, after writing
         self._lane = Lane(piece)
@@ -357,7 +358,7 @@ class Link:
     @property
     def is_clear(self) -> bool:
         """Tell whether hardly anything waits to be written, large messages included."""
-        return self.is_writable and not self._batches and self._size + self._lane.size <= _LITTLE
+        return self.is_writable and not self._batches and self._size + self._lane.size + self.unwritten <= _LITTLE
 
     def when_clear(self, tell: Callable[[], object]) -> None:
         """Have `tell` called when hardly anything waits to be written; perhaps at once, and not if the link ends."""

@@ -83,15 +83,18 @@ class StreamCarrier:
         while self._ahead < _AHEAD and (batches := link.take()):
             for batch in batches:
                 self._ahead += 1
-                self._io.to_io(self._put, frames.encode(batch))
+                data = Batch(frames=frames.encode(batch)).SerializeToString()
+                link.unwritten += len(data)
+                self._io.to_io(self._put, data)
         if self._ahead < _AHEAD:
             if self._is_shut:
                 self._io.to_io(self._put, None)
             elif link.is_waited_for:
                 link.resume()
 
-    def _written(self) -> None:
+    def _written(self, size: int) -> None:
         self._ahead -= 1
+        self._link.unwritten -= size
         self._flush()
 
     def _shut(self) -> None:
@@ -146,8 +149,8 @@ class StreamCarrier:
                 data = self._outbox.popleft()
                 if data is None:
                     return
-                await self._stream.write(Batch(frames=data).SerializeToString())
-                self._io.to_home(self._written)
+                await self._stream.write(data)
+                self._io.to_home(self._written, len(data))
             self._more.clear()
             await self._more.wait()
 

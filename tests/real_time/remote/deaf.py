@@ -66,7 +66,7 @@ async def main(place: str, token: str, target: int, wish: str, count: int) -> No
             asyncio.create_task(be_deaf(channels[number % 10], token, target, wish, calls)) for number in range(count)
         ]
         # Who is not read from, or was thrown out, does not come to the end of its wishes.
-        await asyncio.wait(asking, timeout=5)
+        await asyncio.wait(asking, timeout=2)
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)

@@ -126,7 +126,7 @@ def deaf_clients(target: Target, number: int, wish: str, count: int) -> Generato
             process.kill()
 
 
-DEAF = 2 * 2**20
+DEAF = 4 * 2**20
 """Bytes that the node may have for each deaf client; what gRPC's core keeps for a connection is among them."""
 
 

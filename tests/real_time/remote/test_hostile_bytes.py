@@ -50,7 +50,7 @@ async def attack(target: Target, blow: Callable[[int], object], count: int) -> N
             if number % 50 == 0:
                 with anyio.fail_after(5):
                     assert await desk.note("honest") > 0
-                    # HEALTH await anyio.to_thread.run_sync(check_health, target)
+                    await anyio.to_thread.run_sync(check_health, target)
     assert target.memory - memory <= GROWTH
     await anyio.to_thread.run_sync(target.end)
 
