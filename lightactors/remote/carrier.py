@@ -100,7 +100,7 @@ class _AsyncioCarrier(asyncio.BufferedProtocol):
         self._is_awake = False
         self._take()
         self._write()
-        if not self._is_paused and not self._link.is_writable:
+        if not self._is_paused and self._link.is_waited_for:
             self._link.resume()
 
     def _take(self) -> None:

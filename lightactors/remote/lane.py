@@ -41,8 +41,9 @@ class Lane:
     """Large messages on their way out, and what waits behind them."""
 
     def __init__(self, piece: float) -> None:
+        self.size = 0  # bytes of the large messages that have not begun to leave
         self._piece = piece
-        self._frames: deque[tuple[AnyFrame, bool]] = deque()
+        self._frames: deque[tuple[AnyFrame, int]] = deque()
         self._keys: Counter[Key] = Counter()
         self._begun: Iterator[frames.Piece] | None = None
         self._begun_keys: tuple[Key, ...] = ()
@@ -52,7 +53,8 @@ class Lane:
         is_large = size > self._piece
         if not is_large and not (self._is_busy() and self._belongs_here(frame)):
             return False
-        self._frames.append((frame, is_large))
+        self.size += size
+        self._frames.append((frame, size))
         self._keys.update(_keys_of(frame))
         return True
 
@@ -66,8 +68,9 @@ class Lane:
         """Return what may leave now: small frames whose turn it is, up to one piece of a large one."""
         ready: list[AnyFrame] = []
         while self._begun is None and self._frames:
-            frame, is_large = self._frames.popleft()
-            if is_large:
+            frame, size = self._frames.popleft()
+            self.size -= size
+            if size > self._piece:
                 self._begun = self._pieces(frame)
                 self._begun_keys = _keys_of(frame)
             else:
@@ -94,6 +97,7 @@ class Lane:
                 del self._keys[key]
 
     def clear(self) -> None:
+        self.size = 0
         self._frames.clear()
         self._keys.clear()
         self._begun = None

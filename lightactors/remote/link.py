@@ -106,6 +106,9 @@ class Window:
         return self.credit >= self._size
 
 
+_LITTLE = 256 * 1024
+"""Bytes that wait to be written, with which the other end may still ask for more."""
+
 _PURGE_AT = 64
 """Targets that a link knows before it looks for those that can be forgotten."""
 
@@ -132,6 +135,7 @@ class Link:
         self.error: LinkLost | None = None  # why it has ended
         self.redials: Redials | None = None
         self.is_writable = True  # it is open, and its carrier keeps up
+        self.owed = 0  # bytes of replies and items that the carrier has not taken yet, and more
         self.wake: Callable[[], object] = lambda: None  # the carrier's: something is to be written
         self.shut: Callable[[], object] = lambda: None  # the carrier's: close the socket, after writing
         self._lane = Lane(piece)
@@ -141,7 +145,7 @@ class Link:
         self._pings: dict[int, Callable[[], object]] = {}
         self._windows: dict[int, Window] = {}  # by target
         self._purge_at = _PURGE_AT
-        self._on_writable: list[Callable[[], object]] = []
+        self._on_clear: list[Callable[[], object]] = []
         # Weakly: a ref that nobody holds any more needs no word of its target.
         self._standins: dict[int, weakref.WeakSet[StandIn]] = {}
         self._batch: list[AnyFrame] = []
@@ -351,17 +355,29 @@ class Link:
         for standin in list(self.standins(frame.target)):
             standin.has_ended(frame.reason, frame.error)
 
-    def when_writable(self, tell: Callable[[], object]) -> None:
-        """Have `tell` called when the carrier keeps up; perhaps at once."""
-        if self.is_writable:
+    @property
+    def is_clear(self) -> bool:
+        """Tell whether hardly anything waits to be written, large messages included."""
+        return self.is_writable and not self._batches and self._size + self._lane.size <= _LITTLE
+
+    def when_clear(self, tell: Callable[[], object]) -> None:
+        """Have `tell` called when hardly anything waits to be written; perhaps at once, and not if the link ends."""
+        if self.is_clear:
+            self.owed = 0
             tell()
         else:
-            self._on_writable.append(tell)
+            self._on_clear.append(tell)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Tell whether somebody is to hear that the carrier keeps up again."""
+        return not self.is_writable or bool(self._on_clear)
 
     def resume(self) -> None:
         """Go on: the carrier keeps up again."""
         self.is_writable = self.error is None
-        waiting, self._on_writable = self._on_writable, []
+        self.owed = 0
+        waiting, self._on_clear = self._on_clear, []
         for tell in waiting:
             tell()
         for standins in list(self._standins.values()):
@@ -378,7 +394,7 @@ class Link:
         self.is_writable = False
         self._batch, self._batches = [], []
         self._lane.clear()
-        self._on_writable.clear()
+        self._on_clear.clear()
         self._pings.clear()
         self.service.lost()
         for standins in list(self._standins.values()):

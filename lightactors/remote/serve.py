@@ -18,7 +18,7 @@ from msgspec import Raw
 from lightactors.actors.behaviours import BehaviourCell
 from lightactors.actors.mailbox import Failure
 from lightactors.actors.stopping import stop_all
-from lightactors.actors.streams import END, Production
+from lightactors.actors.streams import AHEAD, END, Production
 from lightactors.codec import MessageCodec, MethodCodec
 from lightactors.contract import Kind
 from lightactors.errors import AccessDenied, ActorNotRunning, LightActorsError, LinkError
@@ -41,9 +41,6 @@ logger = logging.getLogger("lightactors")
 
 IN_FLIGHT = 65_536
 """Asks and streams that one link may have under way."""
-
-_AT_ONCE = 1024
-"""Items that a consumer may ask for at once."""
 
 _SHARE = 256
 """Handlers that may run at once, of what one read has brought, before everybody else gets a turn."""
@@ -96,6 +93,8 @@ class WireStream:
         self._service = service
         self._codec = codec
         self._cell = cell
+        self._granted = 0  # by the consumer, and not passed on yet
+        self._credit = AHEAD
         self.id = number
         self.loop = service.loop
         self.production: Production | FarProduction
@@ -117,6 +116,8 @@ class WireStream:
                 self._fail(error)
                 self.end()
             else:
+                self._credit -= 1
+                link.owed += len(body)
                 link.send(frames.Item(self.id, Raw(body)), len(body))
 
     def _fail(self, error: BaseException) -> None:
@@ -124,7 +125,17 @@ class WireStream:
         self._service.fail(self.id, error)
 
     def grant(self, items: int) -> None:
-        self._cell.order(self.production.grant, items)
+        """Have more produced: never more ahead than a consumer here could ask for, nor for who takes nothing of it."""
+        if items > 0:
+            is_waiting, self._granted = self._granted > 0, min(self._granted + items, AHEAD)
+            if not is_waiting:
+                self._service.link.when_clear(self._pass_on)
+
+    def _pass_on(self) -> None:
+        granted = min(self._granted, AHEAD - self._credit)
+        self._granted = 0
+        self._credit += granted
+        self._cell.order(self.production.grant, granted)
 
     def end(self) -> None:
         """The consumer is gone."""
@@ -260,7 +271,7 @@ class Port:
 
     def _give_back(self) -> None:
         # Who does not take its replies is given no room for more asks.
-        self._service.link.when_writable(self._do_give_back)
+        self._service.link.when_clear(self._do_give_back)
 
     def _do_give_back(self) -> None:
         self._waits_for_room = False
@@ -353,6 +364,7 @@ class ServiceOfNode:
         except LightActorsError as error:
             self.fail(number, error)
         else:
+            self.link.owed += len(body)
             self.link.send(frames.Reply(number, Raw(body)), len(body))
 
     def fail(self, number: int, error: BaseException) -> None:
@@ -392,7 +404,7 @@ class ServiceOfNode:
     def granted(self, frame: frames.Grant) -> None:
         stream = self.served.get(frame.id)
         if isinstance(stream, WireStream):
-            stream.grant(min(max(0, frame.items), _AT_ONCE))
+            stream.grant(frame.items)
 
     # Ends
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc.aio
@@ -21,11 +22,18 @@ if TYPE_CHECKING:
 _AHEAD = 2
 """Batches that are given to gRPC before it has taken the one before: what is sent meanwhile makes the next one."""
 
+_OWED = 2**20
+"""Bytes of replies and items that the other end may leave untaken before what else it wants is not read."""
+
 _LAST_WORDS = 1.0
 """Seconds that the other end has to close its side too."""
 
-_UNHANDLED = 16
-"""Batches that may wait for the actors' loop before no more are read."""
+_UNHANDLED = 2 * 2**20
+"""Bytes that may wait before no more are read: for the actors' loop, or for the other end to take what it is sent."""
+
+_ONE_MORE_AFTER = 1.0
+_SO_OFTEN = 30
+"""Seconds of such a wait after which one more batch is read, and how often that is done."""
 
 
 class Stream(Protocol):
@@ -47,18 +55,23 @@ class Pace:
 
     def has_room(self) -> bool:
         """Tell whether more may be given; False: `wake` will be called when it may."""
-        if self._given - self._taken < self._most:
+        if self.ahead < self._most:
             return True
         # Said first and looked at again then, for the taker does it the other way round.
         self._waits = True
-        return self._given - self._taken < self._most
+        return self.ahead < self._most
 
-    def give(self) -> None:
-        self._given += 1
+    @property
+    def ahead(self) -> int:
+        """How much was given and not dealt with yet."""
+        return self._given - self._taken
 
-    def take(self) -> None:
-        """Note that one was dealt with."""
-        self._taken += 1
+    def give(self, amount: int = 1) -> None:
+        self._given += amount
+
+    def take(self, amount: int = 1) -> None:
+        """Note that so much was dealt with."""
+        self._taken += amount
         if self._waits:
             self._waits = False
             self._wake()
@@ -83,6 +96,8 @@ class StreamCarrier:
         self._outbox: deque[bytes | None] = deque()  # None: the end
         self._more = asyncio.Event()
         self._fewer = asyncio.Event()
+        self._lost_link = asyncio.Event()
+        self._read_ahead = 0
         self._reads = Pace(_UNHANDLED, lambda: io.to_io(self._fewer.set))
 
     # At home
@@ -104,8 +119,9 @@ class StreamCarrier:
         while self._writes.has_room():
             batches = self._link.take()
             for batch in batches:
+                data = Batch(frames=frames.encode(batch)).SerializeToString()
                 self._writes.give()
-                self._io.to_io(self._put, frames.encode(batch))
+                self._io.to_io(self._put, data)
             if not batches:
                 self._all_is_given()
                 return
@@ -113,14 +129,16 @@ class StreamCarrier:
     def _all_is_given(self) -> None:
         if self._is_shut:
             self._io.to_io(self._put, None)
-        elif not self._link.is_writable:
+        elif self._link.is_waited_for:
             self._link.resume()
 
     def _shut(self) -> None:
         self._is_shut = True
+        if self._link.error is not None:
+            self._io.to_io(self._lost_link.set)
         self._wake()
 
-    def _came(self, data: bytes) -> None:
+    def _came(self, data: bytes, size: int) -> None:
         if self._link.error is None:
             try:
                 batch = frames.decode(data)
@@ -128,7 +146,11 @@ class StreamCarrier:
                 self._link.lose(f"the other end broke the protocol: {error}")
             else:
                 self._link.receive([batch])
-        self._reads.take()
+        if self._link.owed > _OWED:
+            # Who takes nothing of what it asked for is not asked what else it wants.
+            self._link.when_clear(partial(self._reads.take, size))
+        else:
+            self._reads.take(size)
 
     def _lost(self, reason: str) -> None:
         self._link.lose(reason)
@@ -139,12 +161,16 @@ class StreamCarrier:
         """Write and read until the link is shut or the stream ends; return what ended it, if that was an error."""
         writer = self._io.start(self._write())
         reader = self._io.start(self._read())
+        lost = self._io.start(self._lost_link.wait())
         try:
-            await asyncio.wait([writer, reader], return_when=asyncio.FIRST_COMPLETED)
-            if self._half_close is not None and not reader.done() and writer.exception() is None:
+            await asyncio.wait([writer, reader, lost], return_when=asyncio.FIRST_COMPLETED)
+            if lost.done():
+                await asyncio.wait([writer], timeout=_LAST_WORDS)
+            if self._half_close is not None and not reader.done() and writer.done() and writer.exception() is None:
                 await self._half_close()
                 await asyncio.wait([reader], timeout=_LAST_WORDS)
         finally:
+            lost.cancel()
             writer.cancel()
             reader.cancel()  # which ends the call, if nothing else has
             error = _error_of(writer) or _error_of(reader)
@@ -161,19 +187,29 @@ class StreamCarrier:
                 data = self._outbox.popleft()
                 if data is None:
                     return
-                await self._stream.write(Batch(frames=data).SerializeToString())
+                await self._stream.write(data)
                 self._writes.take()
             self._more.clear()
             await self._more.wait()
 
     async def _read(self) -> None:
         while (data := await self._stream.read()) is not grpc.aio.EOF:
-            self._reads.give()
-            self._io.to_home(self._came, parse(data).frames)
+            self._reads.give(len(data))
+            self._io.to_home(self._came, parse(data).frames, len(data))
+            await self._until_there_is_room()
+
+    async def _until_there_is_room(self) -> None:
+        """Wait while too much is unread; not for ever, for the other end may wait for us in the same way."""
+        self._fewer.clear()
+        while not self._reads.has_room():
+            has_patience = self._read_ahead < _SO_OFTEN
+            try:
+                await asyncio.wait_for(self._fewer.wait(), _ONE_MORE_AFTER if has_patience else None)
+            except TimeoutError:
+                self._read_ahead += 1
+                return
             self._fewer.clear()
-            while not self._reads.has_room():
-                await self._fewer.wait()
-                self._fewer.clear()
+        self._read_ahead = 0
 
 
 def _error_of(task: asyncio.Task[None]) -> BaseException | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -73,7 +73,7 @@ def _pings(rng: random.Random) -> bytes:
 
 def _resets(rng: random.Random) -> bytes:
     """Calls that are begun and reset at once, as many as there may be."""
-    calls = (_call(stream) + frame(RST, bytes(4), stream=stream) for stream in range(1, 101, 2))
+    calls = (call(stream) + frame(RST, bytes(4), stream=stream) for stream in range(1, 101, 2))
     return PREFACE + frame(SETTINGS, b"") + b"".join(calls)
 
 
@@ -87,19 +87,20 @@ def _large_headers(rng: random.Random) -> bytes:
     return PREFACE + frame(SETTINGS, b"") + frame(HEADERS, field * 140, flags=4, stream=1)
 
 
-def _broken_call(rng: random.Random) -> bytes:
+def broken_call(rng: random.Random) -> bytes:
+    """Return a call with an error somewhere."""
     body = rng.randbytes(rng.randrange(200))
     prefix = bytes([rng.choice([0, 1, 255])]) + rng.choice([len(body), 2**32 - 1, 0, 5]).to_bytes(4)
     data = frame(DATA, prefix + body, flags=rng.randrange(2), stream=1)
-    return PREFACE + frame(SETTINGS, b"") + _flipped(rng, _call(1) + data)
+    return PREFACE + frame(SETTINGS, b"") + _flipped(rng, call(1) + data)
 
 
-def _call(stream: int) -> bytes:
+def call(stream: int, path: bytes = b"/lightactors.v1.Link/Open") -> bytes:
     """Return the headers of a call that anybody might make."""
     fields = {
         b":method": b"POST",
         b":scheme": b"http",
-        b":path": b"/lightactors.v1.Link/Open",
+        b":path": path,
         b":authority": b"x",
         b"te": b"trailers",
         b"content-type": b"application/grpc",
@@ -121,15 +122,15 @@ def _flipped(rng: random.Random, data: bytes) -> bytes:
 
 KINDS: list[Blob] = [
     _random, _http1, _tls, _cut_preface, _broken_preface, _giant_frame, _random_frames, _settings, _pings, _resets,
-    _endless_headers, _large_headers, _broken_call,
+    _endless_headers, _large_headers, broken_call,
 ]  # fmt: skip
 
 
-def blobs(seed: int, count: int) -> Iterator[bytes]:
-    """Bring blobs of every kind in turn; the same ones for the same seed."""
+def blobs(kinds: Sequence[Blob], seed: int, count: int) -> Iterator[bytes]:
+    """Bring blobs of these kinds in turn; the same ones for the same seed."""
     rng = random.Random(seed)
     for number in range(count):
-        yield KINDS[number % len(KINDS)](rng)
+        yield kinds[number % len(kinds)](rng)
 
 
 def send(port: int, blob: bytes, *, politely: bool) -> None:

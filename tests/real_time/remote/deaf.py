@@ -33,13 +33,13 @@ def streams(target: int) -> list[frames.AnyFrame]:
 def asks(target: int) -> list[frames.AnyFrame]:
     """Ask for large replies, as far as there is credit at first."""
     body = msgspec.Raw(msgspec.msgpack.encode([bytes(LARGE)]))
-    return [frames.Ask(number, target, "echo", body) for number in range(400)]
+    return [frames.Ask(number, target, "echo", "", body) for number in range(400)]
 
 
 def tells(target: int) -> list[frames.AnyFrame]:
     """Tell more than there is credit for."""
     body = msgspec.Raw(msgspec.msgpack.encode([bytes(LARGE // 2)]))
-    return [frames.Tell(target, "take", body) for _ in range(2000)]
+    return [frames.Tell(target, "take", "", body) for _ in range(2000)]
 
 
 WISHES = {"streams": streams, "asks": asks, "tells": tells}
@@ -66,7 +66,7 @@ async def main(place: str, token: str, target: int, wish: str, count: int) -> No
             asyncio.create_task(be_deaf(channels[number % 10], token, target, wish, calls)) for number in range(count)
         ]
         # Who is not read from, or was thrown out, does not come to the end of its wishes.
-        await asyncio.wait(asking, timeout=5)
+        await asyncio.wait(asking, timeout=2)
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)

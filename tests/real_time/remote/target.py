@@ -27,7 +27,7 @@ class Desk:
         self.produced = 0
         self.taken = 0
 
-    @la.handler
+    @la.handler(idempotent=True)
     def note(self, text: str) -> int:
         """Keep the last hundred notes."""
         self.notes = [*self.notes[-99:], text]

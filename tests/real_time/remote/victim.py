@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Generator
@@ -15,9 +14,6 @@ import psutil
 from lightactors.security import Tokens
 
 ROOT = Path(__file__).parents[3]
-
-_OF_GRPC = re.compile(r"E\d{4} [\d:.]+ +\d+ ")
-"""How a line begins in which gRPC's core complains of a blob."""
 
 
 @dataclass
@@ -40,8 +36,7 @@ class Target:
         """It must still be able to end as it should."""
         said, errors = self.process.communicate(timeout=10)
         assert (self.process.returncode, said) == (0, "ended\n")
-        ours = [line for line in errors.splitlines() if not _OF_GRPC.match(line)]
-        assert ours == []
+        assert "lightactors" not in errors, errors  # gRPC complains of what it was sent; we need not
 
 
 @contextmanager
