@@ -53,7 +53,8 @@ class Board(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Return what serves a call: see `grpc.GenericRpcHandler`."""
-        _, service, method = handler_call_details.method.split("/")
+        # Anything may have come as a method's name, and what is raised here ends the whole server.
+        service, _, method = handler_call_details.method.removeprefix("/").rpartition("/")
         if (typed := self._typed.get(service)) is not None:
             return typed.handler(method)
         return self._plain.get(service, {}).get(method)

@@ -229,9 +229,19 @@ async def test_bytes_that_are_no_request_are_the_caller_s_fault() -> None:
 
 async def test_unknown_method_is_unimplemented() -> None:
     async with shop() as (_, caller):
-        call = caller.channel.unary_unary("/shop.v1.Shop/Steal")
-        error = await refusal(lambda: anyio.to_thread.run_sync(call, b""))
-        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+        for path in (
+            "/shop.v1.Shop/Steal",
+            "/shop.v1.Shop",
+            "nothing",
+            "/",
+            "//",
+            "/a/b/c/d",
+            "/no.such.Service/Double",
+        ):
+            call = caller.channel.unary_unary(path)
+            error = await refusal(lambda call=call: anyio.to_thread.run_sync(call, b""))  # type: ignore[misc]
+            assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert (await caller.call("double")).value == 42
 
 
 async def test_actor_that_has_ended_is_unavailable() -> None:
