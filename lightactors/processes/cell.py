@@ -86,6 +86,16 @@ class ProcessCell(StandIn):
         self._line: Link | None = None  # the link, from before the actor at its other end is ready
         self._over = False  # nothing can be sent any more: the actor, its process or the link has ended
 
+    @property
+    def pid(self) -> int | None:
+        """The id of the process; None: it was never launched."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def exit(self) -> Exit | None:
+        """How the process ended; None: it has not, or could not be killed."""
+        return self._exit
+
     def window_size(self) -> int:
         return int(min(WINDOW, self.mailbox.capacity))  # the mailbox there has the same capacity
 

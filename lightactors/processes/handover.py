@@ -82,14 +82,34 @@ def pack(what: HandOver, path: str, persistent_id: Callable[[object], object]) -
     kind = what.kind.function if isinstance(what.kind, Behaviour) else what.kind
     named = _Kind(_MAIN if kind.__module__ == _MAIN_IN_CHILD else kind.__module__, kind.__qualname__)
     if _is_importable(named, what.kind):
-        what = replace(what, kind=named)
-        pickler: Any = pickle.Pickler
+        body = _body(replace(what, kind=named), path, persistent_id)
     else:
-        pickler = _by_value(kind, path)
-    body = _pickled(what, path, persistent_id, pickler)
-    main = _main_module() if _MAIN.encode() in body or _MAIN_IN_CHILD.encode() in body else {}
+        body = _pickled(what, path, persistent_id, _by_value(kind, path))
+    main = _main_module() if _names_main(body) else {}
     # Two pickles, one after the other: the second one may only be read once the main module is imported.
     return pickle.dumps(main) + body
+
+
+def _body(what: HandOver, path: str, persistent_id: Callable[[object], object]) -> bytes:
+    """Pickle by name; where a notebook or a function defines an argument, by value if cloudpickle is there."""
+    try:
+        body = _pickled(what, path, persistent_id, pickle.Pickler)
+    except SpawnError:
+        if (by_value := _cloudpickler()) is None:
+            raise
+        return _pickled(what, path, persistent_id, by_value)
+    if not _names_main(body) or _main_module():
+        return body
+    if (by_value := _cloudpickler()) is None:
+        raise SpawnError(
+            f"{path} can't live in a process: an argument is defined in a notebook or at a prompt, where a new process "
+            "can't import it; move it to a module, or pip install 'lightactors[notebook]' to send it by value"
+        )
+    return _pickled(what, path, persistent_id, by_value)
+
+
+def _names_main(body: bytes) -> bool:
+    return _MAIN.encode() in body or _MAIN_IN_CHILD.encode() in body
 
 
 def _is_importable(named: _Kind, kind: Any) -> bool:
@@ -110,13 +130,19 @@ def _main_module() -> dict[str, Any]:
 
 
 def _by_value(kind: Any, path: str) -> Any:
-    try:
-        import cloudpickle  # optional: only classes that no module holds need it
-    except ImportError:
+    if (by_value := _cloudpickler()) is None:
         raise SpawnError(
             f"{path} can't live in a process: {kind.__qualname__} is defined in {_where(kind)}, where a new process "
             "can't import it; move it to a module, or pip install 'lightactors[notebook]' to send it by value"
-        ) from None
+        )
+    return by_value
+
+
+def _cloudpickler() -> Any:
+    try:
+        import cloudpickle  # optional: only what no module holds needs it
+    except ImportError:
+        return None
     return cloudpickle.Pickler
 
 

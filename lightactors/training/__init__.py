@@ -27,7 +27,11 @@ from lightactors.training.runners.hooks import Hook
 from lightactors.training.runners.runner import Runner, run_context
 from lightactors.training.stores.contract import UNSET, Store
 from lightactors.training.stores.memory import MemoryStore
-from lightactors.training.strategies import ExecutionStrategy, SharedMemoryExecutionStrategy
+from lightactors.training.strategies import (
+    ClientServerExecutionStrategy,
+    ExecutionStrategy,
+    SharedMemoryExecutionStrategy,
+)
 from lightactors.training.tracing.adapters import Adapter, TraceToMessages, TraceToTriplets
 from lightactors.training.tracing.rewards import find_final_reward, find_reward_spans, get_reward_value, is_reward_span
 from lightactors.training.tracing.trace import (
@@ -49,6 +53,7 @@ __all__ = [
     "Attempt",
     "AttemptedRollout",
     "Baseline",
+    "ClientServerExecutionStrategy",
     "Dataset",
     "EnqueueRolloutRequest",
     "ExecutionEvent",

@@ -6,7 +6,9 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from lightactors.actors import Flag
+import anyio
+
+from lightactors.actors import Flag, loops
 
 
 class ExecutionEvent:
@@ -34,6 +36,10 @@ class ExecutionEvent:
     def passed_on(self, to: ExecutionEvent) -> AbstractContextManager[None]:
         """During the block, have another event set when this one is."""
         return self._flag.waking(to.set, None)
+
+    def cancelling(self, scope: anyio.CancelScope) -> AbstractContextManager[None]:
+        """During the block, have a scope of this loop cancelled when the event is set."""
+        return self._flag.waking(scope.cancel, loops.current())
 
     def __await__(self) -> Generator[Any, Any, None]:
         return self._flag.wait().__await__()

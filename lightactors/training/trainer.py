@@ -7,22 +7,26 @@ from typing import Any, TypeVar
 
 import anyio
 
-from lightactors.actors import loops, options
+from lightactors.actors import loops
 from lightactors.errors import ConfigurationError, check_whole
-from lightactors.training.algorithms.algorithm import Algorithm, Setting
+from lightactors.training.algorithms.algorithm import Algorithm
 from lightactors.training.algorithms.baseline import Baseline
 from lightactors.training.algorithms.datasets import Dataset
 from lightactors.training.algorithms.tasks import TaskResult
+from lightactors.training.bundles import AlgorithmPlay, RunnerPlay
 from lightactors.training.components import build
-from lightactors.training.events import ExecutionEvent
-from lightactors.training.progress import showing_progress
 from lightactors.training.records import Mode, Resources
 from lightactors.training.runners.agent import as_agent, is_agent
 from lightactors.training.runners.hooks import Hook
 from lightactors.training.runners.runner import Runner
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
-from lightactors.training.strategies import Backend, ExecutionStrategy, SharedMemoryExecutionStrategy
+from lightactors.training.strategies import (
+    Backend,
+    ClientServerExecutionStrategy,
+    ExecutionStrategy,
+    SharedMemoryExecutionStrategy,
+)
 from lightactors.training.tracing.adapters import Adapter, TraceToTriplets
 
 T = TypeVar("T")
@@ -30,7 +34,10 @@ T = TypeVar("T")
 STORES: dict[str, Callable[..., Store]] = {"memory": MemoryStore, "memory://": MemoryStore}
 
 
-STRATEGIES: dict[str, Callable[..., ExecutionStrategy]] = {"shm": SharedMemoryExecutionStrategy}
+STRATEGIES: dict[str, Callable[..., ExecutionStrategy]] = {
+    "shm": SharedMemoryExecutionStrategy,
+    "cs": ClientServerExecutionStrategy,
+}
 
 
 class Trainer:
@@ -41,7 +48,8 @@ class Trainer:
     - `n_runners`: how many rollouts run at a time; each runner ends after `max_rollouts` (None: never).
     - `initial_resources`: published before the algorithm starts.
     - `store`: `"memory"`, or any `Store`; it keeps what came of the run.
-    - `strategy`: `"shm"`: threads of this process.
+    - `strategy`: `"shm"`: threads of this process; `"cs"`: processes, on other machines too.
+    - `port`: where those are reached (see `ClientServerExecutionStrategy`).
     - `hooks`: told of each rollout's start and end.
     - `adapter`: for algorithms that learn from something else than spans.
     - `backend`: the event loop, `"asyncio"` or `"trio"`.
@@ -61,6 +69,7 @@ class Trainer:
         initial_resources: Resources | None = None,
         store: Any = "memory",
         strategy: Any = "shm",
+        port: int | None = None,
         runner: Any = Runner,
         tracer: Any = None,
         adapter: Any = TraceToTriplets,
@@ -81,10 +90,13 @@ class Trainer:
         self._runner = runner
         self._tracer = tracer
         self._strategy = strategy
+        self._port = port
         self.strategy = self._build_strategy(n_runners)
 
     def _build_strategy(self, n_runners: int) -> ExecutionStrategy:
         defaults = {"n_runners": n_runners, "backend": self.backend, "main_thread": "algorithm"}
+        if self._port is not None:
+            defaults["server_port"] = self._port
         return build("strategy", self._strategy, ExecutionStrategy, STRATEGIES, **defaults)
 
     # What users call
@@ -116,6 +128,7 @@ class Trainer:
         task = self._task("dev", given, agent, train_dataset, val_dataset)
         baseline = Baseline(limit=10)
         strategy = self._build_strategy(1)
+        _refuse_algorithm_elsewhere("dev", strategy)
         _run(lambda: self._execute(strategy, baseline, *task), strategy.backend)
         return baseline.results
 
@@ -126,6 +139,7 @@ class Trainer:
 
     async def arun(self, tasks: Dataset[Any], *, mode: Mode | None = "test") -> list[TaskResult[Any]]:
         """Run the agent once on each task, on the running loop (see `run`)."""
+        _refuse_algorithm_elsewhere("run", self.strategy)
         once = Baseline(limit=None, mode=mode)
         await self._execute(self.strategy, once, self._the_agent(), _dataset("tasks", tasks), ())
         return once.results
@@ -135,25 +149,10 @@ class Trainer:
     async def _execute(
         self, strategy: ExecutionStrategy, algorithm: Algorithm, agent: Any, train: Dataset[Any], val: Dataset[Any]
     ) -> None:
-        async def play_algorithm(store: Store, event: ExecutionEvent) -> None:
-            if self.initial_resources:
-                await store.add_resources(self.initial_resources)
-            setting = Setting(store, train, val, self.adapter, self.initial_resources, event)
-            async with showing_progress(store, self.progress):
-                await algorithm.play(setting)
-
-        async def play_runner(store: Store, worker_id: int, event: ExecutionEvent) -> None:
-            runner: Runner = await options(name="runner").spawn(
-                self._runner,
-                agent,
-                store,
-                worker_id=f"runner-{worker_id}",
-                hooks=self.hooks,
-                tracer=self._tracer,
-                max_rollouts=self.max_rollouts,
-            )
-            await runner.run(event)
-
+        play_algorithm = AlgorithmPlay(algorithm, train, val, self.adapter, self.initial_resources, self.progress)
+        play_runner = RunnerPlay(
+            self._runner, strategy.worker_prefix, agent, self.hooks, self._tracer, self.max_rollouts
+        )
         await strategy.run(play_algorithm, play_runner, self.store)
 
     def _task(
@@ -216,4 +215,12 @@ def _refuse_running_loop(method: str, instead: str) -> None:
     if loops.is_any_running():
         raise ConfigurationError(
             f"{method}() blocks, and an event loop is running here; use `await trainer.{instead}(...)`"
+        )
+
+
+def _refuse_algorithm_elsewhere(method: str, strategy: ExecutionStrategy) -> None:
+    if not strategy.runs_algorithm_here:
+        raise ConfigurationError(
+            f"{method}() returns what comes of each task, and with {strategy!r} the algorithm that knows it is in "
+            "another process; use main_process='algorithm' and role='both'"
         )

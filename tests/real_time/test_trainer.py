@@ -334,7 +334,7 @@ def test_progress_shows_the_finished_rollouts(backend: Backend, capsys: pytest.C
         ({"n_runners": 0}, "n_runners=0"),
         ({"store": "sqlite:///run.db"}, "store='sqlite:///run.db' is unknown; choose from 'memory'"),
         ({"store": 3}, "store=3; give a Store"),
-        ({"strategy": "cs"}, "strategy='cs' is unknown; choose from 'shm'"),
+        ({"strategy": "ray"}, "strategy='ray' is unknown; choose from 'shm', 'cs'"),
         ({"strategy": {"type": "shm", "runners": 3}}, "strategy"),
         ({"algorithm": "ppo"}, "algorithm='ppo' is unknown"),
         ({"algorithm": "no.such:module"}, r"algorithm='no.such:module' can't be imported"),

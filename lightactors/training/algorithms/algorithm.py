@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ class FunctionAlgorithm(Algorithm):
         self.__wrapped__ = function
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
+        self.__module__ = function.__module__
 
     def run(self, train: Dataset[Any], val: Dataset[Any]) -> Awaitable[None] | None:
         outcome: Awaitable[None] | None = self._function(**self.setting.arguments(self._names))
@@ -99,6 +101,15 @@ class FunctionAlgorithm(Algorithm):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # Under its function's name there is this algorithm, and not the function: that can't be pickled by its name.
+        name: str = self.__name__
+        module = sys.modules.get(self.__module__)
+        is_importable = self.__module__ != "__main__" or hasattr(module, "__file__")
+        if is_importable and getattr(module, name, None) is self:
+            return name
+        return FunctionAlgorithm, (self._function,)
 
     def __repr__(self) -> str:
         return f"<algorithm {self.__name__}>"

@@ -149,6 +149,9 @@ class PreparedAgent:
             f"agent {self.name} has only {', '.join(self._entries)}, nothing for mode {mode!r}; add a `rollout`"
         )
 
+    def __reduce__(self) -> tuple[Callable[..., PreparedAgent], tuple[object]]:
+        return as_agent, (self.given,)  # to another process it goes as what the user made
+
     def __repr__(self) -> str:
         return f"<agent {self.name}>"
 

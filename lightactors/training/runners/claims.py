@@ -28,12 +28,6 @@ class Claims:
     def __init__(self, store: Store, worker_id: str) -> None:
         self._store = store
         self._worker_id = worker_id
-        self._waiting = anyio.CancelScope()
-
-    async def call_off(self, event: ExecutionEvent) -> None:
-        """Wait for the event, then end the wait for work that may be under way."""
-        await event
-        self._waiting.cancel()
 
     async def next(self, event: ExecutionEvent) -> AttemptedRollout | None:
         """Wait for work and claim it; None if the event called it off.
@@ -44,7 +38,7 @@ class Claims:
             return None
         claim_id = secrets.token_hex(8)
         try:
-            with anyio.CancelScope() as self._waiting:
+            with anyio.CancelScope() as waiting, event.cancelling(waiting):
                 return await self._claim(claim_id)
         except anyio.get_cancelled_exc_class():
             await self._give_back(claim_id)

@@ -65,6 +65,11 @@ class Pulse:
         self._is_hurried = True
         self._sleeping.cancel()
 
+    async def announce(self) -> None:
+        """Beat for the first time, before anything is claimed: who sees the worker's process end can then name it."""
+        self._due = anyio.current_time() + self._interval
+        await self._beat()
+
     async def run(self) -> None:
         """Beat until cancelled."""
         while True:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import socket
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -23,6 +21,7 @@ from lightactors.training.runners.claims import Claims
 from lightactors.training.runners.execution import Execution
 from lightactors.training.runners.hooks import Hook, Moments
 from lightactors.training.runners.pulse import Pulse
+from lightactors.training.runners.workers import whereabouts
 from lightactors.training.stores.contract import Store
 from lightactors.training.tracing.trace import Tracer
 
@@ -87,7 +86,9 @@ class Runner:
         done = 0
         claims = Claims(self.store, self.worker_id)
         with self._end(event) as end:
-            async with self._alive(claims, end) as pulse:
+            async with self._alive() as pulse:
+                with anyio.CancelScope() as waiting, end.cancelling(waiting):
+                    await pulse.announce()
                 while not end.is_set() and done != self.max_rollouts:
                     rollout = await claims.next(end)
                     if rollout is not None:
@@ -131,8 +132,8 @@ class Runner:
         return rollout if ended is None else ended
 
     @asynccontextmanager
-    async def _alive(self, claims: Claims | None = None, event: ExecutionEvent | None = None) -> AsyncGenerator[Pulse]:
-        """Beat during the block, and call off claims at the event; failures come out as themselves."""
+    async def _alive(self) -> AsyncGenerator[Pulse]:
+        """Beat during the block; failures come out as themselves."""
         pulse = Pulse(self.store, self.worker_id, self.heartbeat_interval, self._statistics)
         errors: list[Exception] = []
         async with anyio.create_task_group() as tasks:
@@ -145,8 +146,6 @@ class Runner:
                     tasks.cancel_scope.cancel()
 
             tasks.start_soon(beat)
-            if claims is not None and event is not None:
-                tasks.start_soon(claims.call_off, event)
             try:
                 yield pulse
             except Exception as error:
@@ -194,12 +193,7 @@ class Runner:
             self._failed += 1
 
     def _statistics(self) -> Mapping[str, object]:
-        return {
-            "succeeded": self._succeeded,
-            "failed": self._failed,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-        }
+        return {"succeeded": self._succeeded, "failed": self._failed, **whereabouts()}
 
 
 _KEPT = 8

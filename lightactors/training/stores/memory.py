@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from random import Random, SystemRandom
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import anyio
 from msgspec import UNSET, UnsetType
@@ -107,6 +107,9 @@ class MemoryStore(Store):
     def on_stop(self) -> None:
         self._ledger.clock = self._clock
         self._watchdog = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a MemoryStore stays in its process; pass a ref of it on (managed_store=True)")
 
     def _nudge(self) -> None:
         # One nudge is enough until the watchdog asks how long it may sleep.

@@ -198,15 +198,15 @@ async def test_store_that_comes_back_empty_is_served_all_the_same(caplog: pytest
     assert "there is no rollout" in caplog.text
 
 
-async def test_runner_is_stopped_while_the_store_is_away(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("first", range(3))
+async def test_runner_is_stopped_while_the_store_is_away(first: int) -> None:
     far = Far(MemoryStore())
-    far.request_is_lost = lambda _: True
+    far.request_is_lost = lambda number: number >= first
     async with running(far, Seen()) as event:
         await anyio.sleep(10)
         before = anyio.current_time()
         event.set()
     assert anyio.current_time() <= before + 2
-    assert "could not give back what it may have claimed" in caplog.text
 
 
 async def test_what_no_patience_helps_against_ends_the_run() -> None:

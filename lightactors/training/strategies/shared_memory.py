@@ -1,80 +1,35 @@
-"""Execution strategies: where the algorithm and the runners live, and how they are stopped.
-
-A strategy is a tree of actors and nothing more: the store, the algorithm and each runner is one, in the
-place that the strategy gives it. What differs between strategies is the places.
-"""
+"""Shared memory: the algorithm and the runners in threads of one process."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, get_args
 
 import anyio
 
 from lightactors.actors import Flag, System, open_system
 from lightactors.actors.ref import AnyRef, cell_of
 from lightactors.actors.stopping import stop_all
-from lightactors.contract import actor, handler
 from lightactors.errors import ActorStopped, ConfigurationError, check_seconds, check_whole, raise_together
 from lightactors.supervision.ladder import Ladder
 from lightactors.supervision.spec import Place
 from lightactors.training import environment
 from lightactors.training.events import ExecutionEvent
 from lightactors.training.stores.contract import Store
+from lightactors.training.strategies.part import Part
+from lightactors.training.strategies.strategy import (
+    AlgorithmBundle,
+    Backend,
+    ExecutionStrategy,
+    RunnerBundle,
+    installed,
+    one_of,
+)
 
 logger = logging.getLogger("lightactors")
 
 MainThread = Literal["algorithm", "runner"]
-Backend = Literal["asyncio", "trio"]
-Play: TypeAlias = Callable[[], Awaitable[None]]
-
-
-class AlgorithmBundle(Protocol):
-    """What an execution runs once: it enqueues rollouts and waits for them."""
-
-    def __call__(self, store: Store, event: ExecutionEvent, /) -> Awaitable[None]: ...
-
-
-class RunnerBundle(Protocol):
-    """What an execution runs once per worker: it claims rollouts and runs them."""
-
-    def __call__(self, store: Store, worker_id: int, event: ExecutionEvent, /) -> Awaitable[None]: ...
-
-
-class ExecutionStrategy(ABC):
-    """How an algorithm and its runners are brought together with a store."""
-
-    backend: Backend
-
-    @abstractmethod
-    async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
-        """Run both to the end, on the running loop; raise what they raised, several as an exception group."""
-
-    def execute(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
-        """Run both to the end, on a loop of its own: for scripts. A running loop calls `run`."""
-        anyio.run(self.run, algorithm, runner, store, backend=self.backend)
-
-
-@actor
-class Part:
-    """The algorithm's bundle or a runner's, as an actor."""
-
-    def __init__(self, play: Play, event: ExecutionEvent) -> None:
-        self._play = play
-        self._event = event
-
-    @handler
-    async def run(self) -> None:
-        """Run the bundle; its failure asks everybody to stop at once, even while the main thread is busy."""
-        try:
-            await self._play()
-        except BaseException:
-            self._event.set()
-            raise
 
 
 @dataclass
@@ -136,12 +91,12 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
         backend: Backend = "asyncio",
     ) -> None:
         self.n_runners = check_whole("n_runners", n_runners)
-        self.main_thread = _one_of("main_thread", main_thread, get_args(MainThread))
+        self.main_thread = one_of("main_thread", main_thread, get_args(MainThread))
         self.join_timeout = check_seconds("join_timeout", join_timeout)
         self.graceful_delay = check_seconds("graceful_delay", graceful_delay)
         self.poll_interval = check_seconds("poll_interval", poll_interval)
         self.managed_store = environment.flag("MANAGED_STORE", managed_store, default=True)
-        self.backend = _installed(_one_of("backend", backend, get_args(Backend)))
+        self.backend = installed(one_of("backend", backend, get_args(Backend)))
         if main_thread == "runner" and n_runners != 1:
             raise ConfigurationError(
                 f"main_thread='runner' with n_runners={n_runners}: the main thread has room for one runner; "
@@ -164,20 +119,11 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
     async def _play(
         self, system: System, cast: _Cast, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store
     ) -> None:
-        async def play_algorithm() -> None:
-            await algorithm(store, cast.event)
-
-        def runner_number(number: int) -> Play:
-            async def play_runner() -> None:
-                await runner(store, number, cast.event)
-
-            return play_runner
-
-        plays: dict[str, Play] = {"algorithm": play_algorithm}
-        plays |= {f"runner-{number}": runner_number(number) for number in range(self.n_runners)}
-        for name, play in plays.items():
+        parts: dict[str, tuple[Any, ...]] = {"algorithm": (algorithm, store)}
+        parts |= {f"runner-{number}": (runner, store, number) for number in range(self.n_runners)}
+        for name, given in parts.items():
             options = system.options(name=name, place=self._place(name))
-            cast.playing[name] = await options.spawn(Part, play, cast.event)
+            cast.playing[name] = await options.spawn(Part, *given, event=cast.event)
         async with anyio.create_task_group() as everybody:
             for name, part in list(cast.playing.items()):
                 everybody.start_soon(cast.play, name, part)
@@ -209,15 +155,3 @@ async def _first(*flags: Flag) -> None:
 
         for flag in flags:
             tasks.start_soon(wait, flag)
-
-
-def _installed(backend: Backend) -> Backend:
-    if importlib.util.find_spec(backend) is None:
-        raise ConfigurationError(f"backend={backend!r} is not installed; pip install 'lightactors[{backend}]'")
-    return backend
-
-
-def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
-    if value not in choices:
-        raise ConfigurationError(f"{name}={value!r}; choose from {', '.join(map(repr, choices))}")
-    return value

@@ -1,0 +1,98 @@
+"""Joining: a runner that reaches its execution over the network."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from lightactors.address import Address
+from lightactors.errors import ActorNotRunning, ConnectFailed, SendError, raise_together
+from lightactors.remote.connect import connect
+from lightactors.security import Tls, read_token
+from lightactors.training.events import ExecutionEvent
+from lightactors.training.patience import insist
+from lightactors.training.stores.contract import Store
+from lightactors.training.strategies.meeting import MEETING, STORE, Meeting
+from lightactors.training.strategies.strategy import RunnerBundle
+
+logger = logging.getLogger("lightactors")
+
+C = TypeVar("C")
+
+_GOODBYE = 1.0
+"""Seconds that saying goodbye may take."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to reach an execution: where it listens, and what it wants to see."""
+
+    address: Address
+    token_file: Path | None
+    tls: Tls | None
+
+    async def store(self) -> Store:
+        """Return the store of the execution, when it is there."""
+        return await self._reach(Store, STORE)
+
+    async def meeting(self) -> Meeting:
+        return await self._reach(Meeting, MEETING)
+
+    async def _reach(self, kind: type[C], name: str) -> C:
+        return await insist(self._connect, kind, str(self.address.at(name)))
+
+    async def _connect(self, kind: type[C], address: str) -> C:
+        try:
+            return await connect(kind, address, token=read_token(self.token_file, "runner"), tls=self.tls)
+        except ActorNotRunning as error:
+            # It listens already, and is about to have one.
+            raise ConnectFailed(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A runner's bundle with the way to its store: it is asked to stop when the execution there ends.
+
+    It may then finish for `grace` seconds, and is cancelled after that: nobody may be left there to report to.
+    """
+
+    bundle: RunnerBundle
+    way: Way
+    grace: float
+
+    async def __call__(self, number: int, event: ExecutionEvent) -> None:
+        store, meeting = await self.way.store(), await self.way.meeting()
+        name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
+        errors: list[Exception] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._attend, meeting, name, event, tasks.cancel_scope)
+            try:
+                await self.bundle(store, number, event)
+            except Exception as error:
+                errors.append(error)
+            tasks.cancel_scope.cancel()
+        with anyio.move_on_after(_GOODBYE):
+            await _say_goodbye(meeting, name)
+        raise_together(f"runner {number} failed more than once", errors)
+
+    async def _attend(self, meeting: Meeting, name: str, event: ExecutionEvent, scope: anyio.CancelScope) -> None:
+        try:
+            await insist(meeting.attend, name)
+            logger.info("the execution at %s ends", self.way.address)
+        except SendError as error:
+            logger.error("the execution at %s is not to be reached any more: %s", self.way.address, error)
+        event.set()
+        scope.deadline = anyio.current_time() + self.grace
+
+
+async def _say_goodbye(meeting: Meeting, name: str) -> None:
+    try:
+        await meeting.leave(name)
+    except SendError as error:
+        logger.debug("%s left without a word: %s", name, error)

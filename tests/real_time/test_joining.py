@@ -1,0 +1,289 @@
+"""Executions on both sides of a network: runners join, leave, come back, are told of the end, and leave nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+
+import lightactors as la
+from lightactors.training.algorithms.tasks import run_tasks
+from lightactors.training.events import ExecutionEvent
+from lightactors.training.records import RolloutConfig
+from lightactors.training.stores.contract import Store
+from lightactors.training.stores.memory import MemoryStore
+from lightactors.training.strategies import Backend, ClientServerExecutionStrategy
+from tests.real_time import plays, programs
+from tests.real_time.programs import left_of, time_until_nothing_is_left_of
+
+END = 20
+"""Seconds that a program may take to end."""
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    if request.param == "trio":
+        pytest.importorskip("trio")
+    backend: Backend = request.param
+    return backend
+
+
+class Sides:
+    """The sides of one execution: one may be here, the others are programs."""
+
+    def __init__(self, backend: Backend, folder: Path) -> None:
+        self.backend = backend
+        self.tag = f"{uuid.uuid4()}"
+        self.token_file = folder / "tokens"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        la.Tokens.new().save(self.token_file)
+        self._folder = folder
+        self.programs: list[subprocess.Popen[bytes]] = []
+
+    def here(self, role: str = "algorithm", **arguments: object) -> ClientServerExecutionStrategy:
+        """Return a strategy for this process."""
+        given = {"server_port": self.port, "token_file": self.token_file, "graceful_timeout": 2, "terminate_timeout": 1}
+        return ClientServerExecutionStrategy(role, backend=self.backend, **{**given, **arguments})  # type: ignore[arg-type]
+
+    def program(
+        self, role: str = "runner", algorithm: str = "run_all", runner: str = "run", n_runners: int = 1
+    ) -> subprocess.Popen[bytes]:
+        """Start a side as a program."""
+        command = [sys.executable, "-m", "tests.real_time.side", role, algorithm, runner, str(n_runners), self.backend]
+        environment = {
+            **programs.environment(self.tag),
+            "LIGHTACTORS_SERVER_PORT": str(self.port),
+            "LIGHTACTORS_TOKEN_FILE": str(self.token_file),
+        }
+        with (self._folder / f"log-{len(self.programs)}").open("wb") as log:
+            program = subprocess.Popen(command, cwd=programs.ROOT, env=environment, stdout=log, stderr=log)
+        self.programs.append(program)
+        return program
+
+    def log(self, number: int = 0) -> str:
+        return (self._folder / f"log-{number}").read_text()
+
+    def end(self) -> None:
+        for program in self.programs:
+            program.kill()
+            program.wait()
+        for pid in left_of(self.tag):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def sides(backend: Backend, tmp_path: Path) -> Iterator[Sides]:
+    sides = Sides(backend, tmp_path)
+    yield sides
+    sides.end()
+
+
+def until(is_so: Callable[[], object], seconds: float = 10) -> None:
+    began = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.01)
+
+
+async def workers(store: Store, count: int) -> list[str]:
+    """Wait until that many workers have been heard of."""
+    with anyio.fail_after(20):
+        while len(known := await store.query_workers()) < count:
+            await anyio.lowlevel.checkpoint()
+    return [worker.worker_id for worker in known]
+
+
+# Joining and leaving
+
+
+def test_runner_joins_runs_and_is_told_of_the_end(sides: Sides) -> None:
+    runner = sides.program()
+    sides.here().execute(plays.run_all, plays.run, MemoryStore())
+    assert runner.wait(END) == 0
+    assert "the execution at" in sides.log()
+    assert "Traceback" not in sides.log()
+
+
+def test_runners_that_came_first_wait_for_the_algorithm(sides: Sides) -> None:
+    runner = sides.program(n_runners=2)
+    until(lambda: "can't be reached" in sides.log())
+
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        await plays.run_all(store, event)
+        joined.extend(await workers(store, 2))
+
+    joined: list[str] = []
+    sides.here().execute(algorithm, plays.run, MemoryStore())
+    assert len(set(joined)) == 2
+    assert runner.wait(END) == 0
+
+
+def test_runner_joins_an_execution_that_has_its_own(sides: Sides) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        runner.append(sides.program(runner="run_elsewhere"))
+        joined.extend(await workers(store, 3))
+        await plays.run_all(store, event)
+
+    runner: list[subprocess.Popen[bytes]] = []
+    joined: list[str] = []
+    sides.here("both", n_runners=2, main_process="algorithm").execute(Unpickled(algorithm), plays.run, MemoryStore())
+    assert {"runner-0", "runner-1"} < set(joined)
+    assert runner[0].wait(END) == 0
+
+
+class Unpickled:
+    """A bundle that stays in this process, where it need not be pickled."""
+
+    def __init__(self, bundle: object) -> None:
+        self._bundle = bundle
+
+    async def __call__(self, store: Store, event: ExecutionEvent) -> None:
+        await self._bundle(store, event)  # type: ignore[operator]
+
+
+def test_runners_leave_and_others_come(sides: Sides) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        for number in range(1, 3):
+            runner = sides.program(runner="run_elsewhere")
+            await workers(store, number)
+            await run_tasks(store, range(3))
+            runner.terminate()
+            codes.append(await anyio.to_thread.run_sync(runner.wait))
+
+    codes: list[int] = []
+    sides.here().execute(algorithm, plays.run, MemoryStore())
+    assert codes == [128 + signal.SIGTERM] * 2
+
+
+def test_work_of_a_killed_runner_on_this_machine_is_released(sides: Sides) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        sides.program(runner="die_at_the_first_attempt", n_runners=2)
+        await plays.enqueue_one_with_a_retry(store, event)
+
+    sides.here().execute(algorithm, plays.run, MemoryStore())
+
+
+def test_end_does_not_wait_for_ever_for_who_takes_its_time(sides: Sides) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        runner.append(sides.program(runner="run_slowly"))
+        await plays.end_when_it_runs(store, event)
+        ended.append(time.monotonic())
+
+    runner: list[subprocess.Popen[bytes]] = []
+    ended: list[float] = []
+    store = MemoryStore()
+    sides.here(graceful_timeout=5).execute(algorithm, plays.run, store)
+    assert time.monotonic() - ended[0] < 6
+    assert runner[0].wait(END) == 0
+    (rollout,) = anyio.run(lambda: store.query_rollouts(), backend=sides.backend)
+    assert rollout.status == "failed"  # the runner gave up after its 2 seconds, and said so
+
+
+def test_failure_of_a_runner_far_away_is_its_own(sides: Sides) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        assert await anyio.to_thread.run_sync(sides.program(runner="fail").wait) == 1
+        sides.program()
+        await plays.run_all(store, event)
+
+    sides.here().execute(algorithm, plays.run, MemoryStore())
+    assert "runner 0 is broken" in sides.log()
+
+
+# Whom it concerns
+
+
+def test_runner_of_another_execution_is_refused(sides: Sides, tmp_path: Path) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        sides.token_file = tmp_path / "others"
+        la.Tokens.new().save(sides.token_file)
+        assert await anyio.to_thread.run_sync(sides.program().wait) == 1
+        assert await store.query_workers() == []
+
+    sides.here().execute(algorithm, plays.run, MemoryStore())
+    assert "AccessDenied" in sides.log()
+
+
+def test_two_executions_that_want_one_port_do_not_mix(sides: Sides, tmp_path: Path) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        other = sides.program("both")
+        assert await anyio.to_thread.run_sync(other.wait) == 0
+        assert await store.query_workers() == []
+
+    sides.here().execute(algorithm, plays.run, MemoryStore())
+    assert "taking any port that is free" in sides.log()
+
+
+def test_token_file_is_made_named_and_taken_away(sides: Sides, caplog: pytest.LogCaptureFixture) -> None:
+    made = sides.token_file.with_name("made")
+
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        assert made.stat().st_mode & 0o777 == 0o600
+        sides.token_file = made
+        sides.program()
+        await plays.run_all(store, event)
+
+    sides.here(token_file=made).execute(algorithm, plays.run, MemoryStore())
+    assert not made.exists()
+
+
+# Losses
+
+
+def test_runner_outlives_the_algorithm_and_serves_the_next(sides: Sides) -> None:
+    first = sides.program("algorithm", "wait_forever")
+    runner = sides.program()
+    until(lambda: "has joined" in sides.log(0))
+    first.kill()
+    first.wait()
+    time.sleep(0.5)
+    sides.here().execute(plays.run_all, plays.run, MemoryStore())
+    assert runner.wait(END) == 0
+
+
+def test_runner_that_is_frozen_for_a_while_goes_on(sides: Sides) -> None:
+    config = RolloutConfig(max_attempts=3, unresponsive_seconds=1, retry_condition=["unresponsive"])
+
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        runner = sides.program()
+        await workers(store, 1)
+        os.kill(runner.pid, signal.SIGSTOP)
+        rollouts = [await store.enqueue_rollout(number, config=config) for number in range(5)]
+        await anyio.sleep(6)  # longer than a link lives without a sign of life
+        os.kill(runner.pid, signal.SIGCONT)
+        with anyio.fail_after(10):
+            ended = await store.wait_for_rollouts(rollout_ids=[rollout.rollout_id for rollout in rollouts])
+        statuses.extend(rollout.status for rollout in ended)
+
+    statuses: list[str] = []
+    sides.here().execute(algorithm, plays.run, MemoryStore())
+    assert statuses == ["succeeded"] * 5
+
+
+# Orphans
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("role", ["both", "runner"])
+def test_nothing_is_left_when_the_main_process_ends(sides: Sides, role: str, number: signal.Signals) -> None:
+    if role == "runner":
+        sides.program("algorithm", "wait_forever")
+    program = sides.program(role, "wait_forever", "wait_for_stop", n_runners=2)
+    until(lambda: len(psutil.Process(program.pid).children(recursive=True)) >= 4)  # guardian, forkserver and two
+    time.sleep(0.5)
+    program.send_signal(number)
+    assert program.wait(END) in (-number, 128 + number, 1)
+    for other in sides.programs:
+        other.kill()
+        other.wait()
+    time_until_nothing_is_left_of(sides.tag)
