@@ -50,13 +50,13 @@ async def messages(far: Echo) -> dict[str, float]:
             await far.size(body)
 
     return {
-        "ask a process, one at a time": await best(one, 2_000),
-        "ask a process, 64 callers": await best(many(64), 6_400),
-        "ask a process, 512 callers": await best(many(512), 5_120),
-        "tell a process": await best(tell, 5_000),
-        "bodies of 64 KiB to a process": await best(lambda count: send(count, 2**16), 10),
-        "bodies of 1 MiB to a process": await best(lambda count: send(count, 2**20), 20),
-        "bodies of 100 MiB to a process": await best(lambda count: send(count, 100 * 2**20), 100),
+        "ask, one at a time": await best(one, 2_000),
+        "ask, 64 callers": await best(many(64), 6_400),
+        "ask, 512 callers": await best(many(512), 5_120),
+        "tell": await best(tell, 5_000),
+        "bodies of 64 KiB to": await best(lambda count: send(count, 2**16), 10),
+        "bodies of 1 MiB to": await best(lambda count: send(count, 2**20), 20),
+        "bodies of 100 MiB to": await best(lambda count: send(count, 100 * 2**20), 100),
     }
 
 

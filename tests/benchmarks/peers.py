@@ -30,6 +30,7 @@ TRACTOR = Environment(
     # The newest that a package index has; what its debugger depends on is on none.
     alone=("tractor==0.1.0a5",),
 )
+RAY = Environment("ray", ("ray",))
 
 
 def measure(script: str, environment: Environment = PEERS) -> dict[str, float]:

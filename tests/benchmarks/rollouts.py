@@ -13,16 +13,16 @@ from lightactors.training.stores.memory import MemoryStore
 from tests.benchmarks.measure import ROUNDS, Row, per_second
 
 
-async def rollouts(store: Store, count: int) -> None:
+async def rollouts(store: Store, count: int, worker_id: str = "w", patience: float = 0) -> None:
     """Enqueue, claim and succeed."""
     for number in range(count):
         await store.enqueue_rollout({"task": number})
-        claimed = await store.dequeue_rollout(worker_id="w")
+        claimed = await store.dequeue_rollout(worker_id=worker_id, timeout=patience)
         assert claimed is not None
         await store.update_attempt(claimed.rollout_id, claimed.attempt.attempt_id, status="succeeded")
 
 
-async def rows() -> list[Row]:
+async def rows(_: str) -> list[Row]:
     """Measure on the running loop."""
     async with la.open_system(blocked_after=math.inf):
         return [
