@@ -489,7 +489,7 @@ async def test_only_what_a_node_lists_can_be_started_there() -> None:
         with pytest.raises(SpawnError, match="host lets others spawn Counter, and not OtherCounter"):
             await la.options(place=node).spawn(OtherCounter)
         with pytest.raises(WrongCall, match="'value'"):
-            await la.options(place=node).spawn(Counter, "many")  # type: ignore[arg-type]
+            await la.options(place=node).spawn(Counter, "many")  # type: ignore[call-overload]
 
 
 # Who may do what
