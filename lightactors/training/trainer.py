@@ -94,10 +94,16 @@ class Trainer:
         self.strategy = self._build_strategy(n_runners)
 
     def _build_strategy(self, n_runners: int) -> ExecutionStrategy:
-        defaults = {"n_runners": n_runners, "backend": self.backend, "main_thread": "algorithm"}
-        if self._port is not None:
-            defaults["server_port"] = self._port
-        return build("strategy", self._strategy, ExecutionStrategy, STRATEGIES, **defaults)
+        defaults = {
+            "n_runners": n_runners,
+            "backend": self.backend,
+            "main_thread": "algorithm",
+            "server_port": self._port,
+        }
+        strategy = build("strategy", self._strategy, ExecutionStrategy, STRATEGIES, **defaults)
+        if self._port is not None and getattr(strategy, "server_port", None) != self._port:
+            raise ConfigurationError(f"port={self._port!r}, but {strategy!r} has another or none; use strategy='cs'")
+        return strategy
 
     # What users call
 

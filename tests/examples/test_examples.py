@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,27 @@ def test_processes() -> None:
     output = run(EXAMPLES / "05_processes.py")
     assert output.splitlines()[0] == "killed, and again there: 285"
     assert "was killed by SIGKILL" in output
+
+
+def test_client_server(tmp_path: Path) -> None:
+    example = EXAMPLES / "07_client_server.py"
+    assert "the best is 96, with a mean reward of -4" in run(example)
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = {"LIGHTACTORS_TOKEN_FILE": str(tmp_path / "tokens"), "LIGHTACTORS_SERVER_PORT": str(port)}
+    environment = {**os.environ, **shared, "LIGHTACTORS_CURRENT_ROLE": "runner"}
+    runner = subprocess.Popen([sys.executable, example], env=environment, stderr=subprocess.PIPE, text=True)
+    with runner:
+        assert runner.stderr is not None
+        assert "there is no token file" in runner.stderr.readline()  # it is there, and waits
+        environment["LIGHTACTORS_CURRENT_ROLE"] = "algorithm"
+        done = subprocess.run(
+            [sys.executable, example], env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+        runner.communicate(timeout=60)
+    assert "the best is 96" in done.stdout
+    assert runner.returncode == 0
 
 
 @pytest.mark.timeout(180)

@@ -48,7 +48,8 @@ def both(backend: Backend) -> Callable[..., ClientServerExecutionStrategy]:
     """Make a strategy for both sides, at any port."""
 
     def make(**arguments: Any) -> ClientServerExecutionStrategy:
-        return ClientServerExecutionStrategy(**{"role": "both", "server_port": 0, "backend": backend, **arguments})
+        given: dict[str, Any] = {"role": "both", "server_port": 0, "backend": backend, **arguments}
+        return ClientServerExecutionStrategy(**given)
 
     return make
 

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import psutil
@@ -22,7 +23,7 @@ from lightactors.training.events import ExecutionEvent
 from lightactors.training.records import RolloutConfig
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
-from lightactors.training.strategies import Backend, ClientServerExecutionStrategy
+from lightactors.training.strategies import Backend, ClientServerExecutionStrategy, Side
 from tests.real_time import plays, programs
 from tests.real_time.programs import left_of, time_until_nothing_is_left_of
 
@@ -51,10 +52,17 @@ class Sides:
         self._folder = folder
         self.programs: list[subprocess.Popen[bytes]] = []
 
-    def here(self, role: str = "algorithm", **arguments: object) -> ClientServerExecutionStrategy:
+    def here(self, role: Side = "algorithm", **arguments: Any) -> ClientServerExecutionStrategy:
         """Return a strategy for this process."""
-        given = {"server_port": self.port, "token_file": self.token_file, "graceful_timeout": 2, "terminate_timeout": 1}
-        return ClientServerExecutionStrategy(role, backend=self.backend, **{**given, **arguments})  # type: ignore[arg-type]
+        given: dict[str, Any] = {
+            "server_port": self.port,
+            "token_file": self.token_file,
+            "graceful_timeout": 2,
+            "terminate_timeout": 1,
+            "backend": self.backend,
+            **arguments,
+        }
+        return ClientServerExecutionStrategy(role, **given)
 
     def program(
         self, role: str = "runner", algorithm: str = "run_all", runner: str = "run", n_runners: int = 1
@@ -137,19 +145,9 @@ def test_runner_joins_an_execution_that_has_its_own(sides: Sides) -> None:
 
     runner: list[subprocess.Popen[bytes]] = []
     joined: list[str] = []
-    sides.here("both", n_runners=2, main_process="algorithm").execute(Unpickled(algorithm), plays.run, MemoryStore())
+    sides.here("both", n_runners=2, main_process="algorithm").execute(algorithm, plays.run, MemoryStore())
     assert {"runner-0", "runner-1"} < set(joined)
     assert runner[0].wait(END) == 0
-
-
-class Unpickled:
-    """A bundle that stays in this process, where it need not be pickled."""
-
-    def __init__(self, bundle: object) -> None:
-        self._bundle = bundle
-
-    async def __call__(self, store: Store, event: ExecutionEvent) -> None:
-        await self._bundle(store, event)  # type: ignore[operator]
 
 
 def test_runners_leave_and_others_come(sides: Sides) -> None:

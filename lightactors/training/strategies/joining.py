@@ -48,6 +48,8 @@ class Way:
         return await insist(self._connect, kind, str(self.address.at(name)))
 
     async def _connect(self, kind: type[C], address: str) -> C:
+        if self.token_file is not None and not self.token_file.exists():
+            raise ConnectFailed(f"there is no token file {self.token_file} yet; the algorithm's side writes it")
         try:
             return await connect(kind, address, token=read_token(self.token_file, "runner"), tls=self.tls)
         except ActorNotRunning as error:
