@@ -155,6 +155,8 @@ def _where(kind: Any) -> str:
 def _pickled(what: HandOver, path: str, persistent_id: Callable[[object], object], base: Any) -> bytes:
     class Pickler(base):  # type: ignore[misc]
         def persistent_id(self, value: object) -> object:
+            if isinstance(value, io.IOBase):  # cloudpickle would send what is in it
+                raise pickle.PicklingError(f"{value!r} is open in this process only")
             return persistent_id(value)
 
     out = io.BytesIO()

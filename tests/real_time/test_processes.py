@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -416,7 +417,7 @@ async def test_killed_supervisor_in_the_middle_takes_everything_below_along() ->
 # What can go wrong
 
 
-@pytest.mark.parametrize("argument", [lambda: None, open(os.devnull)], ids=["lambda", "file"])  # noqa: SIM115
+@pytest.mark.parametrize("argument", [threading.Lock(), open(os.devnull)], ids=["lock", "file"])  # noqa: SIM115
 async def test_argument_that_can_not_be_pickled_is_named(argument: object) -> None:
     async with la.open_system() as system:
         with pytest.raises(SpawnError, match="argument 1"):
