@@ -35,6 +35,7 @@ class RemoteNode:
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
+        self._is_closed = False
 
     @property
     def address(self) -> str:
@@ -77,8 +78,10 @@ class RemoteNode:
         await (await self._dialer.directory()).stop()
 
     async def close(self) -> None:
-        """End the connection; refs that came over it end with it."""
-        self._dialer.node.loop.order(self._dialer.close)
+        """End the connection, and with it the refs that came over it, unless `connect` was called for others too."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._dialer.node.loop.order(self._dialer.let_go)
 
     async def __aenter__(self) -> Self:
         return self

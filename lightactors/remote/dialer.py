@@ -50,6 +50,7 @@ class Dialer(Listener):
         self._directory: Any
         self._incarnation = ""
         self.is_closed = False
+        self.holders = 0  # whoever has been given it, and has not let it go
         self._redialling = anyio.CancelScope()
         self._is_back = Flag()
 
@@ -179,6 +180,12 @@ class Dialer(Listener):
         standin.end_with(Reason.FAILED, error)
 
     # The end
+
+    def let_go(self) -> None:
+        """Close, unless somebody else was given it too."""
+        self.holders -= 1
+        if self.holders <= 0:
+            self.close()
 
     def close(self) -> None:
         """Say goodbye, and dial no more."""

@@ -101,12 +101,21 @@ class Outside(Listener):
         from lightactors.remote.grpc.channel import Channel  # imported late, as above
 
         key = address.node, tls, token
-        if key not in self._dialers or self._dialers[key].is_closed:
+        dialer = self._dialer_of(key)
+        if dialer is None:
             channel = Channel(self.io, address.node, tls, token)
             dialer = Dialer(self._node, address.node, lambda: channel.open(self._node.hello()))
             await dialer.dial()
+            if (other := self._dialer_of(key)) is not None:  # somebody was faster
+                dialer.close()
+                dialer = other
             self._dialers[key] = dialer
-        return self._dialers[key]
+        dialer.holders += 1
+        return dialer
+
+    def _dialer_of(self, key: Any) -> Dialer | None:
+        dialer = self._dialers.get(key)
+        return None if dialer is None or dialer.is_closed else dialer
 
     # The end
 

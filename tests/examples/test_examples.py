@@ -74,6 +74,18 @@ def test_client_server(tmp_path: Path) -> None:
     assert runner.returncode == 0
 
 
+def test_nodes() -> None:
+    example = EXAMPLES / "08_nodes.py"
+    with subprocess.Popen([sys.executable, example, "serve"], stdout=subprocess.PIPE, text=True) as arena:
+        assert arena.stdout is not None
+        assert arena.stdout.readline() == "listening at grpc://127.0.0.1:4748\n"
+        output = run(example)
+        arena.terminate()
+    assert "Bob's best: 9.0" in output
+    assert output.splitlines()[-2:] == ["Bob    9.0", "Ada    7.0"]
+    assert arena.returncode == 143
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_cartpole_is_solved_and_its_curve_drawn(backend: str, tmp_path: Path) -> None:

@@ -250,6 +250,38 @@ async def test_node_lists_its_actors_and_shows_its_tree() -> None:
         assert "linked" in repr(node)
 
 
+async def test_node_that_is_closed_ends_no_ref_of_somebody_else() -> None:
+    async with open_host() as host:
+        counter = await la.connect(Counter, f"{host.address}/counter")
+        async with await la.connect(host.address) as node:
+            assert await (await node.connect(Counter, "counter")).add(1) == 1
+        assert await counter.add(1) == 2
+
+
+async def test_refs_of_a_closed_node_are_lost() -> None:
+    async with open_host() as host:
+        async with await la.connect(host.address) as node:
+            counter = await node.connect(Counter, "counter")
+        with anyio.fail_after(5):
+            ended = await la.watch(counter)
+        assert isinstance(ended.error, LinkLost)
+        with pytest.raises(ActorNotRunning):
+            await counter.add(1)
+
+
+async def test_many_who_connect_at_once_share_one_link() -> None:
+    async with open_host() as host:
+        counters: list[Counter] = []
+
+        async def connect() -> None:
+            counters.append(await la.connect(Counter, f"{host.address}/counter"))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(connect)
+        assert len(set(counters)) == 1
+
+
 async def test_node_that_is_told_to_stop_leaves_its_block() -> None:
     async with anyio.create_task_group() as tasks, la.open_system("guest"):
         addresses: list[str] = []
