@@ -113,6 +113,13 @@ async def test_ref_of_a_store_is_passed_on() -> None:
         assert (await store.statistics()).total_rollouts == plays.TASKS
 
 
+async def test_algorithm_can_not_serve_a_store_that_lives_elsewhere() -> None:
+    async with la.open_system() as system:
+        store = await system.spawn(MemoryStore)
+        with pytest.raises(ConfigurationError, match="role='algorithm' serves the store, and <ref MemoryStore"):
+            await ClientServerExecutionStrategy("algorithm", server_port=0).run(plays.run_all, plays.run, store)
+
+
 # Ends
 
 

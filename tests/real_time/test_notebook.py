@@ -129,3 +129,30 @@ def test_failure_of_a_told_actor_is_logged_and_the_others_live(notebook: Noteboo
 def test_ref_shows_itself_as_the_value_of_a_cell(notebook: Notebook) -> None:
     notebook.run("shown = await la.options(name='shown').spawn(Counter)")
     assert notebook.run("shown") == "<ref Counter local/shown#1 running>"
+
+
+TRAINING = """
+import lightactors as la
+
+@la.agent
+def guess(task: int, secret: bytes) -> float:
+    return -abs(task - secret[0])
+
+@la.algorithm
+async def search(store: la.Store, train: la.Dataset[int]) -> None:
+    results = await la.run_tasks(store, train, mode="train")
+    await store.add_resources({"rewards": bytes(abs(int(result.reward)) for result in results)})
+
+trainer = la.Trainer(
+    algorithm=search, agent=guess, initial_resources={"secret": bytes([7])}, strategy={"type": "cs", "main_process": SIDE}, port=0
+)
+await trainer.afit([7, 8, 9])
+"""
+
+
+@pytest.mark.parametrize("main_process", ["algorithm", "runner"])
+def test_training_in_processes_takes_what_cells_define(notebook: Notebook, main_process: str) -> None:
+    notebook.run(f"SIDE = {main_process!r}")
+    notebook.run(TRAINING)
+    rewards = notebook.run("(await trainer.store.get_latest_resources()).resources['rewards']")
+    assert rewards == repr(bytes([0, 1, 2]))

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Collection, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import anyio
 
@@ -26,7 +26,7 @@ from lightactors.supervision.spec import Place
 from lightactors.training import environment
 from lightactors.training.runners.workers import release_workers
 from lightactors.training.stores.contract import Store
-from lightactors.training.strategies.crew import ALGORITHM, Crew, Member
+from lightactors.training.strategies.crew import ALGORITHM, Crew, Member, Release
 from lightactors.training.strategies.joining import Joined, Way
 from lightactors.training.strategies.meeting import MEETING, STORE, Attendance, Meeting
 from lightactors.training.strategies.strategy import (
@@ -143,9 +143,11 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
     async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
         if self.role == "runner":
             await self._run_runners(runner)
-        else:
+        elif self.managed_store and not isinstance(store, AnyRef):
             with _tokens(self.token_file) as tokens:
-                await self._run_with_store(algorithm, runner, store, tokens)
+                await self._run_and_serve(algorithm, runner, store, tokens)
+        else:
+            await self._run_with_store_elsewhere(algorithm, runner, store)
 
     # Where the algorithm is not
 
@@ -161,15 +163,26 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
         async with open_system("execution", grace=self._ladder) as system:
             await self._play(system, members, release)
 
-    # Where the store is
+    # Where it is
 
-    async def _run_with_store(
+    async def _run_and_serve(
         self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store, tokens: Tokens
     ) -> None:
         async with self._listening(tokens) as system:
-            shared = await self._share(system, store)
+            # In a thread, as the parts here: this process's own loop carries everybody's messages.
+            shared = await system.options(name=STORE, place="thread").adopt(store)
             members = self._members(algorithm, runner, shared)
-            await self._play(system, members, partial(release_workers, shared), is_open=shared is not store)
+            logger.info("runners may join at %s", ", ".join(system.addresses))
+            await self._play(system, members, partial(release_workers, shared))
+
+    async def _run_with_store_elsewhere(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
+        if self.role == "algorithm":
+            raise ConfigurationError(
+                f"role='algorithm' serves the store, and {store!r} is not to be served from here; "
+                "give the store itself, or use role='both'"
+            )
+        async with open_system("execution", grace=self._ladder) as system:
+            await self._play(system, self._members(algorithm, runner, store), partial(release_workers, store))
 
     def _members(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> list[Member]:
         members = [Member(ALGORITHM, algorithm, (store,), self._place("algorithm"))]
@@ -179,13 +192,7 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
         return members
 
     def _place(self, part: MainProcess) -> Place:
-        # In a thread: this process's own loop carries everybody's messages, and must not wait for a user's code.
         return "thread" if part == self.main_process else "process"
-
-    async def _share(self, system: System, store: Store) -> Store:
-        if not self.managed_store or isinstance(store, AnyRef):
-            return store
-        return await system.options(name=STORE, place="thread").adopt(store)
 
     @asynccontextmanager
     async def _listening(self, tokens: Tokens) -> AsyncGenerator[System]:
@@ -218,14 +225,12 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
 
     # Everywhere
 
-    async def _play(self, system: System, members: list[Member], release: Any, *, is_open: bool = False) -> None:
+    async def _play(self, system: System, members: list[Member], release: Release) -> None:
         async with supervise(name="crew") as supervision:
             crew = Crew(supervision, self._ladder, self.allowed_exit_codes, release)
             system.on_interrupt = crew.event.set
             attendance = Attendance()
-            if is_open:
-                await system.options(name=MEETING).spawn(Meeting, crew.event, attendance)
-                logger.info("runners may join at %s", ", ".join(system.addresses))
+            await system.options(name=MEETING).spawn(Meeting, crew.event, attendance)
             try:
                 await crew.play(members)
             finally:

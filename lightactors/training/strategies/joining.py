@@ -69,7 +69,17 @@ class Joined:
     grace: float
 
     async def __call__(self, number: int, event: ExecutionEvent) -> None:
-        store, meeting = await self.way.store(), await self.way.meeting()
+        reached = await self._reach(event)
+        if reached is not None:
+            await self._take_part(number, event, *reached)
+
+    async def _reach(self, event: ExecutionEvent) -> tuple[Store, Meeting] | None:
+        """Reach the execution, however long that takes; None if the event comes first."""
+        with anyio.CancelScope() as waiting, event.cancelling(waiting):
+            return await self.way.store(), await self.way.meeting()
+        return None
+
+    async def _take_part(self, number: int, event: ExecutionEvent, store: Store, meeting: Meeting) -> None:
         name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
         errors: list[Exception] = []
         async with anyio.create_task_group() as tasks:

@@ -26,8 +26,9 @@ class Attendance:
     def come(self, name: str) -> None:
         if name not in self._names:
             logger.info("runner %s has joined", name)
+        if not self._names:
+            self._nobody = Flag()
         self._names.add(name)
-        self._nobody = Flag()
 
     def leave(self, name: str) -> None:
         if name in self._names:
