@@ -50,7 +50,8 @@ def proxied(backend: str) -> Generator[tuple[Cluster, Proxy]]:
 
 
 def trouble(cluster: Cluster, begin: Callable[[], object], end: Callable[[], object], seconds: float) -> None:
-    """Have a trouble for so long; work must be done again soon after its end."""
+    """Have a trouble for so long, in the midst of work; work must be done again soon after its end."""
+    time.sleep(0.2)
     begin()
     time.sleep(seconds)
     end()
