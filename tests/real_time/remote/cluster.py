@@ -60,13 +60,15 @@ class Host:
             if what in said and said["at"] > after:
                 return said
 
-    def end(self, within: float = 90.0) -> None:
-        """Tell it to end, and don't wait."""
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def end(self, within: float = 20.0) -> None:
+        """Tell it to end, and wait until it has, as it should."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-
-    def ended(self, within: float = 20.0) -> None:
-        """Wait until it has ended, as it should."""
         assert self.process.wait(timeout=within) == 0, "".join(self.errors)
 
     def close(self) -> None:
@@ -93,11 +95,10 @@ class Cluster:
 
     def finish(self) -> Said:
         """Let it finish what there is, and return the store's sum of it."""
-        self.store.end()
+        self.store.tell("sum up")
         summary = self.store.hear("rollouts", within=70)
         self.runners.end()
-        self.runners.ended()
-        self.store.ended()
+        self.store.end()
         return summary
 
 

@@ -1,7 +1,7 @@
 """Programs for both ends of a network: a host with a store that always has work, and one with runners.
 
-They say in lines of JSON what happens, with the time of the machine's monotonic clock, and end when their standard
-input does.
+They say in lines of JSON what happens, with the time of the machine's monotonic clock. The store sums up when it gets
+a line; both end when their standard input does.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def say(**what: object) -> None:
     sys.stdout.flush()
 
 
-async def told_to_end() -> None:
-    """Wait for the end of the standard input."""
-    await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+async def told() -> None:
+    """Wait for a line of the standard input, or its end."""
+    await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
 
 
 class Feed:
@@ -52,11 +52,11 @@ class Feed:
         self._is_over = False
 
     async def run(self) -> None:
-        """Feed until told to end; then wait for what is unfinished and say how everything went."""
+        """Feed until told to sum up: wait for what is unfinished and say how everything went."""
         async with anyio.create_task_group() as tg:
             tg.start_soon(self._watch, tg.cancel_scope)
             await self._enqueue()
-            await told_to_end()
+            await told()
             self._is_over = True
             await self._enqueue()
             with anyio.fail_after(FINISH):
@@ -96,6 +96,7 @@ async def host_store(address: str) -> None:
         store = await la.options(name="store").spawn(la.MemoryStore)
         say(address=system.addresses[0])
         await Feed(store).run()
+        await told()
 
 
 async def host_runners(address: str, count: str) -> None:
@@ -112,7 +113,7 @@ async def host_runners(address: str, count: str) -> None:
             runner = la.Runner(agent, store, worker_id=f"runner-{number}", heartbeat_interval=0.5)
             tg.start_soon(runner.run, end)
         say(running=count)
-        await told_to_end()
+        await told()
         end.set()
 
 

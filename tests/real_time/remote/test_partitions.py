@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import anyio
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from tests.real_time.remote.cluster import Cluster, open_cluster
 from tests.real_time.remote.hosts import WORK
@@ -18,7 +19,10 @@ from tests.real_time.remote.proxy import Proxy
 RECOVERY = 2.0
 """Seconds from the network's healing to work that is done."""
 
-LONG = [pytest.param(seconds, marks=[pytest.mark.stress, pytest.mark.timeout(600)]) for seconds in (10.0, 60.0)]
+
+def stress(*args: float) -> list[ParameterSet]:
+    """Return what is only tried under `-m stress`."""
+    return [pytest.param(arg, marks=[pytest.mark.stress, pytest.mark.timeout(600)]) for arg in args]
 
 
 @pytest.fixture(params=anyio.get_available_backends())
@@ -46,7 +50,8 @@ def proxied(backend: str) -> Generator[tuple[Cluster, Proxy]]:
 
 
 def trouble(cluster: Cluster, begin: Callable[[], object], end: Callable[[], object], seconds: float) -> None:
-    """Have a trouble for so long; work must be done again soon after its end."""
+    """Have a trouble for so long, in the midst of work; work must be done again soon after its end."""
+    time.sleep(0.2)
     begin()
     time.sleep(seconds)
     end()
@@ -65,7 +70,7 @@ def check(cluster: Cluster) -> None:
 WAYS: list[list[Host]] = [["near", "far"], ["near"], ["far"]]
 
 
-@pytest.mark.parametrize("seconds", [2.0, *LONG])
+@pytest.mark.parametrize("seconds", [2.0, *stress(10.0, 60.0)])
 def test_partition_of_the_network(backend: str, networks: Networks, seconds: float) -> None:
     with open_cluster(
         backend,
@@ -78,7 +83,7 @@ def test_partition_of_the_network(backend: str, networks: Networks, seconds: flo
         check(cluster)
 
 
-@pytest.mark.parametrize("seconds", [2.0, *LONG])
+@pytest.mark.parametrize("seconds", [1.0, *stress(2.0, 10.0, 60.0)])
 def test_partition_by_a_proxy(backend: str, seconds: float) -> None:
     with proxied(backend) as (cluster, proxy):
         trouble(cluster, proxy.cut, proxy.heal, seconds)
@@ -88,7 +93,7 @@ def test_partition_by_a_proxy(backend: str, seconds: float) -> None:
         check(cluster)
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(200, marks=[pytest.mark.stress, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("times", [5, *stress(200)])
 def test_connections_that_are_reset(backend: str, times: int) -> None:
     with proxied(backend) as (cluster, proxy):
         for _ in range(times):
@@ -97,7 +102,7 @@ def test_connections_that_are_reset(backend: str, times: int) -> None:
         assert proxy.accepted > times
 
 
-@pytest.mark.parametrize("seconds", [0.05, 0.5])
+@pytest.mark.parametrize("seconds", [0.05, *stress(0.5)])
 def test_network_that_is_slow(backend: str, seconds: float) -> None:
     with proxied(backend) as (cluster, proxy):
         proxy.delay(seconds)
@@ -108,7 +113,7 @@ def test_network_that_is_slow(backend: str, seconds: float) -> None:
         assert proxy.accepted == 1, "a slow network is no lost one"
 
 
-@pytest.mark.parametrize("seconds", [3.0, pytest.param(30.0, marks=[pytest.mark.stress, pytest.mark.timeout(300)])])
+@pytest.mark.parametrize("seconds", [3.0, *stress(30.0)])
 def test_store_that_stands_still(backend: str, seconds: float) -> None:
     with open_cluster(backend, "grpc://127.0.0.1:0") as cluster:
         process = cluster.store.process
