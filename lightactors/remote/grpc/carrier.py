@@ -8,11 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc.aio
-from google.protobuf.message import DecodeError
 
 from lightactors.errors import LinkError
 from lightactors.remote import frames
-from lightactors.remote.grpc._v1.link_pb2 import Batch
+from lightactors.remote.grpc.wire import frames_in, wrapped
 
 if TYPE_CHECKING:
     from lightactors.remote.grpc.io import Io
@@ -91,7 +90,7 @@ class StreamCarrier:
         self._is_shut = True
         self._wake()
 
-    def _came(self, data: bytes) -> None:
+    def _came(self, data: bytes | memoryview) -> None:
         if self._link.error is None:
             try:
                 batch = frames.decode(data)
@@ -132,7 +131,7 @@ class StreamCarrier:
                 data = self._outbox.popleft()
                 if data is None:
                     return
-                await self._stream.write(Batch(frames=data).SerializeToString())
+                await self._stream.write(wrapped(data))
                 self._io.to_home(self._written)
             self._more.clear()
             await self._more.wait()
@@ -140,7 +139,7 @@ class StreamCarrier:
     async def _read(self) -> None:
         while (data := await self._stream.read()) is not grpc.aio.EOF:
             self._unread += 1
-            self._io.to_home(self._came, parse(data).frames)
+            self._io.to_home(self._came, frames_in(data))
             while self._unread >= _UNREAD:
                 self._fewer.clear()
                 await self._fewer.wait()
@@ -152,17 +151,6 @@ class StreamCarrier:
 
 def _error_of(task: asyncio.Task[None]) -> BaseException | None:
     return task.exception() if task.done() and not task.cancelled() else None
-
-
-def parse(data: bytes) -> Batch:
-    """Return a message of the stream; raise `LinkError` for what is none.
-
-    Not left to gRPC, which answers such a thing with an internal error.
-    """
-    try:
-        return Batch.FromString(data)
-    except DecodeError:
-        raise LinkError(f"{len(data)} bytes that are no batch") from None
 
 
 def reason_of(error: BaseException) -> str:
