@@ -12,6 +12,7 @@ arrives read-only, because it lies in the bytes that came.
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 import sys
 import types
@@ -109,9 +110,14 @@ class MethodCodec:
         self._codec = codec
         self._encode = codec.encode
         parameters = method.signature.parameters.values()
+        # Whether a call is fine can be told by names alone, without `inspect`.
+        self._is_simple = all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
+        self._required = {p.name for p in parameters if p.default is p.empty}
         self._positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self._needed = sum(p.default is p.empty for p in parameters if p.name in self._positional)
+        self._decoders_by_parameter: dict[str, Decoder[Any]] = {}
         self._usual = self._positional_decoder(len(self._positional))
+        self._usual_mark = _mark_of_list(len(self._positional))
         self._decoders_by_count = {len(self._positional): self._usual}
 
     def encode_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -127,13 +133,23 @@ class MethodCodec:
             raise self._explain(args, kwargs, error) from None
 
     def _encode_by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        self.method.check(args, kwargs)
-        arguments = self.method.signature.bind(*args, **kwargs).arguments
+        arguments = self._named(args, kwargs)
         try:
             # UNSET says that an argument was not given, which is what its absence says.
             return self._encode({name: value for name, value in arguments.items() if value is not UNSET})
         except (TypeError, OverflowError, ValueError, RecursionError) as error:
             raise self._explain(args, kwargs, error) from None
+
+    def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if self._is_simple and len(args) <= len(self._positional):
+            arguments = dict(zip(self._positional, args, strict=False)) | kwargs
+            if len(arguments) == len(args) + len(kwargs) and self._fits(arguments):
+                return arguments
+        self.method.check(args, kwargs)
+        return self.method.signature.bind(*args, **kwargs).arguments
+
+    def _fits(self, arguments: dict[str, Any]) -> bool:
+        return self._required <= arguments.keys() <= self.method.signature.parameters.keys()
 
     def _explain(self, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> CannotTravel:
         call = self.method.call(args, kwargs)
@@ -151,10 +167,13 @@ class MethodCodec:
 
     def decode_call(self, body: Any) -> Arguments:
         """Return the arguments; raise `WrongCall` where they don't fit the annotations."""
-        try:
-            return self._usual.decode(body), _NO_KEYWORDS
-        except MALFORMED:
-            return self._decode_otherwise(body)
+        view = memoryview(body)
+        if view and view[0] == self._usual_mark:  # looked at first: to try in vain would cost more than all the rest
+            try:
+                return self._usual.decode(body), _NO_KEYWORDS
+            except MALFORMED:
+                pass  # what is wrong is told by what follows
+        return self._decode_otherwise(body)
 
     def _decode_otherwise(self, body: Any) -> Arguments:
         try:
@@ -184,10 +203,17 @@ class MethodCodec:
 
     def _by_name(self, raw: dict[str, msgspec.Raw]) -> Arguments:
         arguments = {name: self._decode_argument(name, value) for name, value in raw.items()}
+        if self._is_simple and self._fits(arguments):
+            return self._split(arguments)
         bound = inspect.BoundArguments(self.method.signature, arguments)
         args, kwargs = bound.args, bound.kwargs
         self.method.check(args, kwargs)
         return args, kwargs
+
+    def _split(self, arguments: dict[str, Any]) -> Arguments:
+        """Return what can be given by position so, and the rest by name."""
+        given = list(itertools.takewhile(arguments.__contains__, self._positional))
+        return tuple(map(arguments.pop, given)), arguments
 
     @cached_property
     def _raw_arguments(self) -> Decoder[dict[str, msgspec.Raw] | list[msgspec.Raw]]:
@@ -205,6 +231,12 @@ class MethodCodec:
         return self._codec.decoder(tuple[hints] if hints else tuple[()], str(self.method))  # type: ignore[valid-type]
 
     def _decoder_of_parameter(self, name: str) -> Decoder[Any]:
+        decoder = self._decoders_by_parameter.get(name)
+        if decoder is None:
+            decoder = self._decoders_by_parameter[name] = self._new_decoder_of_parameter(name)
+        return decoder
+
+    def _new_decoder_of_parameter(self, name: str) -> Decoder[Any]:
         parameter = self.method.signature.parameters.get(name)
         if parameter is None:
             raise WrongCall(f"{self.method} has no parameter {name!r}; is the other end's class another version?")
@@ -295,6 +327,11 @@ class MessageCodec:
         if hint not in self._decoders:
             self._decoders[hint] = self._codec.decoder(hint, f"a message or reply of {self.name}")
         return self._decoders[hint]
+
+
+def _mark_of_list(count: int) -> int:
+    """Return the first byte of a msgpack list of so many."""
+    return 0x90 | count if count < 16 else 0xDC
 
 
 _NO_KEYWORDS: dict[str, Any] = {}

@@ -9,11 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc.aio
-from google.protobuf.message import DecodeError
 
 from lightactors.errors import LinkError
 from lightactors.remote import frames
-from lightactors.remote.grpc._v1.link_pb2 import Batch
+from lightactors.remote.grpc.wire import frames_in, wrapped
 
 if TYPE_CHECKING:
     from lightactors.remote.grpc.io import Io
@@ -119,7 +118,7 @@ class StreamCarrier:
         while self._writes.has_room():
             batches = self._link.take()
             for batch in batches:
-                data = Batch(frames=frames.encode(batch)).SerializeToString()
+                data = wrapped(frames.encode(batch))
                 self._writes.give()
                 self._io.to_io(self._put, data)
             if not batches:
@@ -138,7 +137,7 @@ class StreamCarrier:
             self._io.to_io(self._lost_link.set)
         self._wake()
 
-    def _came(self, data: bytes, size: int) -> None:
+    def _came(self, data: bytes | memoryview, size: int) -> None:
         if self._link.error is None:
             try:
                 batch = frames.decode(data)
@@ -195,7 +194,7 @@ class StreamCarrier:
     async def _read(self) -> None:
         while (data := await self._stream.read()) is not grpc.aio.EOF:
             self._reads.give(len(data))
-            self._io.to_home(self._came, parse(data).frames, len(data))
+            self._io.to_home(self._came, frames_in(data), len(data))
             await self._until_there_is_room()
 
     async def _until_there_is_room(self) -> None:
@@ -214,17 +213,6 @@ class StreamCarrier:
 
 def _error_of(task: asyncio.Task[None]) -> BaseException | None:
     return task.exception() if task.done() and not task.cancelled() else None
-
-
-def parse(data: bytes) -> Batch:
-    """Return a message of the stream; raise `LinkError` for what is none.
-
-    Not left to gRPC, which answers such a thing with an internal error.
-    """
-    try:
-        return Batch.FromString(data)
-    except DecodeError:
-        raise LinkError(f"{len(data)} bytes that are no batch") from None
 
 
 def reason_of(error: BaseException) -> str:

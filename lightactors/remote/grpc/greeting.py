@@ -6,7 +6,7 @@ from lightactors.contract import ROLES, Role
 from lightactors.errors import LinkError
 from lightactors.remote.grpc._v1.link_pb2 import Batch
 from lightactors.remote.grpc._v1.link_pb2 import Hello as WireHello
-from lightactors.remote.grpc.carrier import parse
+from lightactors.remote.grpc.wire import parse
 from lightactors.remote.hello import Hello
 
 
