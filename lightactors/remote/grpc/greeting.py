@@ -9,6 +9,9 @@ from lightactors.remote.grpc._v1.link_pb2 import Hello as WireHello
 from lightactors.remote.grpc.wire import parse
 from lightactors.remote.hello import Hello
 
+WELCOME = "lightactors-link", "welcome"
+"""The metadata that a node answers with first to whom it does not refuse."""
+
 
 def greeting(said: Hello) -> bytes:
     """Return the first message of one end."""
