@@ -26,6 +26,7 @@ from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.strategies import Backend, ClientServerExecutionStrategy, Side
 from tests.real_time import plays, programs
 from tests.real_time.programs import left_of, time_until_nothing_is_left_of
+from tests.real_time.remote.proxy import open_proxy
 
 END = 20
 """Seconds that a program may take to end."""
@@ -65,13 +66,18 @@ class Sides:
         return ClientServerExecutionStrategy(role, **given)
 
     def program(
-        self, role: str = "runner", algorithm: str = "run_all", runner: str = "run", n_runners: int = 1
+        self,
+        role: str = "runner",
+        algorithm: str = "run_all",
+        runner: str = "run",
+        n_runners: int = 1,
+        port: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a side as a program."""
+        """Start a side as a program; `port`: where it connects to, if not to the execution itself."""
         command = [sys.executable, "-m", "tests.real_time.side", role, algorithm, runner, str(n_runners), self.backend]
         environment = {
             **programs.environment(self.tag),
-            "LIGHTACTORS_SERVER_PORT": str(self.port),
+            "LIGHTACTORS_SERVER_PORT": str(port or self.port),
             "LIGHTACTORS_TOKEN_FILE": str(self.token_file),
         }
         with (self._folder / f"log-{len(self.programs)}").open("wb") as log:
@@ -256,6 +262,34 @@ def test_runner_outlives_the_algorithm_and_serves_the_next(sides: Sides) -> None
     time.sleep(0.5)
     sides.here().execute(plays.run_all, plays.run, MemoryStore())
     assert runner.wait(END) == 0
+
+
+def test_no_rollout_is_lost_or_run_twice_over_a_connection_that_is_reset_again_and_again(sides: Sides) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        runner.append(sides.program(n_runners=2, port=proxy.port))
+        await workers(store, 2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reset)
+            for _ in range(10):
+                results = await run_tasks(store, range(20))
+                statuses.extend(result.rollout.status for result in results)
+            tasks.cancel_scope.cancel()
+        counted.append((await store.statistics()).total_attempts)
+
+    async def reset() -> None:
+        while True:
+            await anyio.sleep(0.3)
+            await anyio.to_thread.run_sync(proxy.reset)
+
+    runner: list[subprocess.Popen[bytes]] = []
+    statuses: list[str] = []
+    counted: list[int] = []
+    with open_proxy(sides.port) as proxy:
+        sides.here().execute(algorithm, plays.run, MemoryStore())
+        assert runner[0].wait(END) == 0
+        assert proxy.accepted > 4
+    assert statuses == ["succeeded"] * 200
+    assert counted == [200]
 
 
 def test_runner_that_is_frozen_for_a_while_goes_on(sides: Sides) -> None:
