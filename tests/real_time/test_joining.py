@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +29,7 @@ from lightactors.training.strategies import Backend, ClientServerExecutionStrate
 from tests.real_time import plays, programs
 from tests.real_time.programs import left_of, time_until_nothing_is_left_of
 from tests.real_time.remote.proxy import open_proxy
+from tests.remote.certificates import Authority
 
 END = 20
 """Seconds that a program may take to end."""
@@ -248,6 +251,37 @@ def test_token_file_is_made_named_and_taken_away(sides: Sides, caplog: pytest.Lo
 
     sides.here(token_file=made).execute(algorithm, plays.run, MemoryStore())
     assert not made.exists()
+
+
+def test_algorithm_alone_says_aloud_how_to_join(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None: ...
+
+    ClientServerExecutionStrategy("algorithm", server_port=0, backend=backend).execute(
+        algorithm, plays.run, MemoryStore()
+    )
+    (said,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert re.fullmatch(r"runners join with LIGHTACTORS_TOKEN_FILE=/.*/tokens", said)
+
+
+@pytest.mark.parametrize("is_believed", [True, False])
+def test_sides_trust_each_other_by_their_certificates(sides: Sides, tmp_path: Path, is_believed: bool) -> None:
+    authority, stranger = Authority(tmp_path, "ours"), Authority(tmp_path, "strangers")
+
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        with anyio.move_on_after(10 if is_believed else 2):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(other_side)
+                await plays.run_all(store, event)
+                done.append("all")
+                tasks.cancel_scope.cancel()
+
+    async def other_side() -> None:
+        tls = la.Tls(ca=(authority if is_believed else stranger).ca)
+        await sides.here("runner", tls=tls).run(plays.run_all, plays.run, MemoryStore())
+
+    done: list[str] = []
+    sides.here(tls=authority.sign("server")).execute(algorithm, plays.run, MemoryStore())
+    assert bool(done) is is_believed
 
 
 # Losses
