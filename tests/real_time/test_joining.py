@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,6 +28,8 @@ from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.strategies import Backend, ClientServerExecutionStrategy, Side
 from tests.real_time import plays, programs
 from tests.real_time.programs import left_of, time_until_nothing_is_left_of
+from tests.real_time.remote.proxy import open_proxy
+from tests.remote.certificates import Authority
 
 END = 20
 """Seconds that a program may take to end."""
@@ -65,13 +69,18 @@ class Sides:
         return ClientServerExecutionStrategy(role, **given)
 
     def program(
-        self, role: str = "runner", algorithm: str = "run_all", runner: str = "run", n_runners: int = 1
+        self,
+        role: str = "runner",
+        algorithm: str = "run_all",
+        runner: str = "run",
+        n_runners: int = 1,
+        port: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a side as a program."""
+        """Start a side as a program; `port`: where it connects to, if not to the execution itself."""
         command = [sys.executable, "-m", "tests.real_time.side", role, algorithm, runner, str(n_runners), self.backend]
         environment = {
             **programs.environment(self.tag),
-            "LIGHTACTORS_SERVER_PORT": str(self.port),
+            "LIGHTACTORS_SERVER_PORT": str(port or self.port),
             "LIGHTACTORS_TOKEN_FILE": str(self.token_file),
         }
         with (self._folder / f"log-{len(self.programs)}").open("wb") as log:
@@ -244,6 +253,37 @@ def test_token_file_is_made_named_and_taken_away(sides: Sides, caplog: pytest.Lo
     assert not made.exists()
 
 
+def test_algorithm_alone_says_aloud_how_to_join(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None: ...
+
+    ClientServerExecutionStrategy("algorithm", server_port=0, backend=backend).execute(
+        algorithm, plays.run, MemoryStore()
+    )
+    (said,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert re.fullmatch(r"runners join with LIGHTACTORS_TOKEN_FILE=/.*/tokens", said)
+
+
+@pytest.mark.parametrize("is_believed", [True, False])
+def test_sides_trust_each_other_by_their_certificates(sides: Sides, tmp_path: Path, is_believed: bool) -> None:
+    authority, stranger = Authority(tmp_path, "ours"), Authority(tmp_path, "strangers")
+
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        with anyio.move_on_after(10 if is_believed else 2):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(other_side)
+                await plays.run_all(store, event)
+                done.append("all")
+                tasks.cancel_scope.cancel()
+
+    async def other_side() -> None:
+        tls = la.Tls(ca=(authority if is_believed else stranger).ca)
+        await sides.here("runner", tls=tls).run(plays.run_all, plays.run, MemoryStore())
+
+    done: list[str] = []
+    sides.here(tls=authority.sign("server")).execute(algorithm, plays.run, MemoryStore())
+    assert bool(done) is is_believed
+
+
 # Losses
 
 
@@ -256,6 +296,34 @@ def test_runner_outlives_the_algorithm_and_serves_the_next(sides: Sides) -> None
     time.sleep(0.5)
     sides.here().execute(plays.run_all, plays.run, MemoryStore())
     assert runner.wait(END) == 0
+
+
+def test_no_rollout_is_lost_or_run_twice_over_a_connection_that_is_reset_again_and_again(sides: Sides) -> None:
+    async def algorithm(store: Store, event: ExecutionEvent) -> None:
+        runner.append(sides.program(n_runners=2, port=proxy.port))
+        await workers(store, 2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reset)
+            for _ in range(10):
+                results = await run_tasks(store, range(20))
+                statuses.extend(result.rollout.status for result in results)
+            tasks.cancel_scope.cancel()
+        counted.append((await store.statistics()).total_attempts)
+
+    async def reset() -> None:
+        while True:
+            await anyio.sleep(0.3)
+            await anyio.to_thread.run_sync(proxy.reset)
+
+    runner: list[subprocess.Popen[bytes]] = []
+    statuses: list[str] = []
+    counted: list[int] = []
+    with open_proxy(sides.port) as proxy:
+        sides.here().execute(algorithm, plays.run, MemoryStore())
+        assert runner[0].wait(END) == 0
+        assert proxy.accepted > 4
+    assert statuses == ["succeeded"] * 200
+    assert counted == [200]
 
 
 def test_runner_that_is_frozen_for_a_while_goes_on(sides: Sides) -> None:

@@ -144,7 +144,7 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
         if self.role == "runner":
             await self._run_runners(runner)
         elif self.managed_store and not isinstance(store, AnyRef):
-            with _tokens(self.token_file) as tokens:
+            with self._tokens() as tokens:
                 await self._run_and_serve(algorithm, runner, store, tokens)
         else:
             await self._run_with_store_elsewhere(algorithm, runner, store)
@@ -174,6 +174,24 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
             members = self._members(algorithm, runner, shared)
             logger.info("runners may join at %s", ", ".join(system.addresses))
             await self._play(system, members, partial(release_workers, shared))
+
+    @contextmanager
+    def _tokens(self) -> Generator[Tokens]:
+        """Read the tokens of an execution, or make them and write them where only we can read them."""
+        if self.token_file is not None and self.token_file.exists():
+            yield Tokens.load(self.token_file)
+            return
+        with contextlib.ExitStack() as clean_up:
+            file = self.token_file
+            if file is None:
+                file = Path(clean_up.enter_context(tempfile.TemporaryDirectory(prefix="lightactors-")), "tokens")
+            tokens = Tokens.new()
+            tokens.save(file)
+            clean_up.callback(file.unlink, missing_ok=True)
+            # Nobody runs anything for an algorithm alone before he knows.
+            level = logging.WARNING if self.role == "algorithm" and self.token_file is None else logging.INFO
+            logger.log(level, "runners join with %s=%s", TOKEN_FILE, file)
+            yield tokens
 
     async def _run_with_store_elsewhere(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
         if self.role == "algorithm":
@@ -251,21 +269,3 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
 def _token_file(given: str | Path | None) -> Path | None:
     named = given if given is not None else os.environ.get(TOKEN_FILE) or None
     return None if named is None else Path(named)
-
-
-@contextmanager
-def _tokens(file: Path | None) -> Generator[Tokens]:
-    """Read the tokens of an execution, or make them and write them where only we can read them."""
-    if file is not None and file.exists():
-        yield Tokens.load(file)
-        return
-    with contextlib.ExitStack() as clean_up:
-        if file is None:
-            folder = clean_up.enter_context(tempfile.TemporaryDirectory(prefix="lightactors-"))
-            file = Path(folder, "tokens")
-        else:
-            clean_up.callback(file.unlink, missing_ok=True)
-        tokens = Tokens.new()
-        tokens.save(file)
-        logger.info("runners join with %s=%s", TOKEN_FILE, file)
-        yield tokens
