@@ -12,7 +12,7 @@ from lightactors.errors import AccessDenied, ConnectFailed, LinkError
 from lightactors.remote.grpc import options
 from lightactors.remote.grpc.carrier import StreamCarrier
 from lightactors.remote.grpc.credentials import channel_credentials, metadata_of
-from lightactors.remote.grpc.greeting import from_wire, greeting
+from lightactors.remote.grpc.greeting import WELCOME, from_wire, greeting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +60,9 @@ class Channel:
     async def _greet(self, call: Any, hello: Hello) -> Hello:
         try:
             async with asyncio.timeout(_ANSWERS_WITHIN):
+                # Write to who has refused the call, and grpc.aio may tell of the write's failure instead.
+                if WELCOME[0] not in tuple(await call.initial_metadata() or ()):
+                    raise self._refusal(await call.code(), await call.details())
                 await call.write(greeting(hello))
                 data = await call.read()
             if data is grpc.aio.EOF:

@@ -9,6 +9,9 @@ from lightactors.remote.grpc._v1.link_pb2 import Hello as WireHello
 from lightactors.remote.grpc.carrier import parse
 from lightactors.remote.hello import Hello
 
+WELCOME = (("lightactors", "welcome"),)
+"""The metadata of who lets a caller in, before either end has said a word."""
+
 
 def greeting(said: Hello) -> bytes:
     """Return the first message of one end."""

@@ -19,7 +19,7 @@ from lightactors.errors import ConfigurationError, LinkError
 from lightactors.remote.grpc import options
 from lightactors.remote.grpc.carrier import StreamCarrier
 from lightactors.remote.grpc.credentials import TokenInterceptor, role_of, server_credentials
-from lightactors.remote.grpc.greeting import from_wire, greeting
+from lightactors.remote.grpc.greeting import WELCOME, from_wire, greeting
 from lightactors.remote.hello import Hello
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Server:
 
     async def _serve_link(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         role = self.role_of(context)
+        await context.send_initial_metadata(WELCOME)
         try:
             async with asyncio.timeout(_GREETS_WITHIN):
                 first = await context.read()
