@@ -23,8 +23,8 @@ from lightactors.processes.exits import Exit
 from lightactors.processes.handover import HandOver, pack, preamble
 from lightactors.processes.output import Output
 from lightactors.remote import failures
-from lightactors.remote.link import Link, Listener
-from lightactors.remote.standin import ROOT, WINDOW, StandIn
+from lightactors.remote.link import ROOT, WINDOW, Link, Listener
+from lightactors.remote.standin import StandIn
 from lightactors.supervision.ladder import Rung
 from lightactors.supervision.limits import Limits
 

@@ -28,10 +28,9 @@ from lightactors.actors.terminated import Reason, Terminated
 from lightactors.processes import host
 from lightactors.processes.handover import read_preamble, unpack
 from lightactors.remote import failures, frames
-from lightactors.remote.link import Link, Listener
+from lightactors.remote.link import ROOT, Link, Listener
 from lightactors.remote.node import node_of
 from lightactors.remote.serve import Port
-from lightactors.remote.standin import ROOT
 from lightactors.supervision.ladder import Ladder
 
 if TYPE_CHECKING:

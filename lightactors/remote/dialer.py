@@ -16,8 +16,9 @@ from lightactors.actors.terminated import Reason
 from lightactors.contract import Behaviour, Contract, contract_of
 from lightactors.errors import AccessDenied, ActorNotRunning, ConnectFailed, ContractError, LinkLost
 from lightactors.remote.directory import Directory
-from lightactors.remote.link import Link, Listener
-from lightactors.remote.standin import ROOT, Foreign, StandIn
+from lightactors.remote.foreign import Foreign
+from lightactors.remote.link import ROOT, Link, Listener
+from lightactors.remote.standin import StandIn
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lightactors")
 
+ROOT = 0
+"""The target that a link was opened for: the actor in a process of its own, or a node's directory."""
+
+WINDOW = 1024
+"""Messages that may be under way to one target, or wait in its mailbox, before their sender waits."""
+
+SMALL = 4096
+"""Bytes that every link takes."""
+
+UNIT = 64 * 1024
+"""Bytes of a body that cost as much of the window as a message."""
+
 
 class Waiter(Protocol):
     """Who waits for what comes back under an id."""

@@ -25,12 +25,13 @@ from lightactors.codec import MALFORMED, Codec, MessageCodec, MethodCodec
 from lightactors.contract import Behaviour, Contract, Method, Role, contract_of, is_actor_class, message_classes
 from lightactors.errors import CannotTravel, ConfigurationError, LinkLost, UnknownHandler
 from lightactors.remote import carrier, failures
+from lightactors.remote.foreign import Foreign, Messages
 from lightactors.remote.frames import LIMIT
 from lightactors.remote.hello import Hello
-from lightactors.remote.link import Link, Listener
+from lightactors.remote.link import ROOT, SMALL, Link, Listener
 from lightactors.remote.outside import Outside
 from lightactors.remote.serve import ServiceOfNode
-from lightactors.remote.standin import ROOT, SMALL, Foreign, Messages, StandIn
+from lightactors.remote.standin import StandIn
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell

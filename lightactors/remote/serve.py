@@ -23,7 +23,9 @@ from lightactors.codec import MessageCodec, MethodCodec
 from lightactors.contract import Kind
 from lightactors.errors import AccessDenied, ActorNotRunning, LightActorsError, LinkError
 from lightactors.remote import failures, frames, surveys, tracing
-from lightactors.remote.standin import ROOT, UNIT, WINDOW, FarProduction, StandIn
+from lightactors.remote.calls import FarProduction
+from lightactors.remote.link import ROOT, UNIT, WINDOW
+from lightactors.remote.standin import StandIn
 from lightactors.supervision.ladder import ladder_of
 
 if TYPE_CHECKING:

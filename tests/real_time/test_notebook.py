@@ -144,7 +144,11 @@ async def search(store: la.Store, train: la.Dataset[int]) -> None:
     await store.add_resources({"rewards": bytes(abs(int(result.reward)) for result in results)})
 
 trainer = la.Trainer(
-    algorithm=search, agent=guess, initial_resources={"secret": bytes([7])}, strategy={"type": "cs", "main_process": SIDE}, port=0
+    algorithm=search,
+    agent=guess,
+    initial_resources={"secret": bytes([7])},
+    strategy={"type": "cs", "main_process": SIDE},
+    port=0,
 )
 await trainer.afit([7, 8, 9])
 """

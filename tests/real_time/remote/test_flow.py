@@ -18,7 +18,8 @@ import pytest
 import lightactors as la
 from lightactors.actors.ref import cell_of
 from lightactors.actors.streams import AHEAD
-from lightactors.remote.standin import UNIT, WINDOW, StandIn
+from lightactors.remote.link import UNIT, WINDOW
+from lightactors.remote.standin import StandIn
 from tests.real_time.remote.deaf import WISHES
 from tests.real_time.remote.target import TAKES, Desk
 from tests.real_time.remote.victim import ROOT, Target, open_target
