@@ -144,6 +144,7 @@ class Link:
         self.listener = listener
         self.role = role  # what the other end may do here
         self.role_there = "admin"  # and this one at the other
+        self.knows: set[int] | None = None  # the actors here that the other end was given refs of; None: any it names
         self.error: LinkLost | None = None  # why it has ended
         self.redials: Redials | None = None
         self.is_writable = True  # it is open, and its carrier keeps up

@@ -69,6 +69,7 @@ class Node:
         self._cells: dict[int, Cell] = {}
         self._number_by_cell: dict[Cell, int] = {}
         self._epitaphs: OrderedDict[int, str] = OrderedDict()
+        self._known_by_node: dict[str, set[int]] = {}
         self._lock = threading.Lock()  # between threads: actors on any of them may send refs
         self._services: dict[Link, ServiceOfNode] = {}
 
@@ -102,6 +103,7 @@ class Node:
         link = self.link(listener, label, self.outside.limit, piece=carrier.piece, role=role)
         link.limit = min(link.limit, hello.limit)
         link.role_there = hello.role
+        link.knows = self._known_by_node.setdefault(hello.node, set())  # over another link too, after a loss
         carrier.attach(link)
         return link
 
@@ -181,11 +183,14 @@ class Node:
         with self._lock:
             self._number_by_cell.pop(cell, None)
             self._cells.pop(number, None)
+        for known in self._known_by_node.values():
+            known.discard(number)
         for service in self._services.values():
             service.forget(number)
 
-    def exported(self, number: int) -> Cell | None:
-        return self._cells.get(number)
+    def exported(self, number: int, link: Link) -> Cell | None:
+        """Return the actor of a number, if the other end of the link was given its ref."""
+        return self._cells.get(number) if link.knows is None or number in link.knows else None
 
     def root_of(self, link: Link) -> Cell | None:
         service = self._services.get(link)
@@ -314,6 +319,8 @@ class LinkRefs:
             target = ROOT  # what the other end knows as what the link was opened for
         else:
             target = self._node.export(cell)
+            if self.link is not None and self.link.knows is not None:
+                self.link.knows.add(target)
         return _encoder.encode(_WireRef(is_yours, target, isinstance(value, Ref), cell.kind, cell.path))
 
     # Arriving
@@ -327,7 +334,7 @@ class LinkRefs:
 
     def _home(self, came: _WireRef) -> object:
         assert self.link is not None
-        cell = self._node.root_of(self.link) if came.target == ROOT else self._node.exported(came.target)
+        cell = self._node.root_of(self.link) if came.target == ROOT else self._node.exported(came.target, self.link)
         if cell is None:
             raise ValueError(f"{came.kind} {came.path} is not running any more")
         return cell.ref

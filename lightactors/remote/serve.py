@@ -472,7 +472,7 @@ class ServiceOfNode:
         return port
 
     def _cell(self, target: int) -> Cell | None:
-        return self.root if target == ROOT else self.node.exported(target)
+        return self.root if target == ROOT else self.node.exported(target, self.link)
 
     def forget(self, target: int) -> None:
         """The actor has ended."""

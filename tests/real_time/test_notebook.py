@@ -143,12 +143,9 @@ async def search(store: la.Store, train: la.Dataset[int]) -> None:
     results = await la.run_tasks(store, train, mode="train")
     await store.add_resources({"rewards": bytes(abs(int(result.reward)) for result in results)})
 
+strategy = {"type": "cs", "main_process": SIDE}
 trainer = la.Trainer(
-    algorithm=search,
-    agent=guess,
-    initial_resources={"secret": bytes([7])},
-    strategy={"type": "cs", "main_process": SIDE},
-    port=0,
+    algorithm=search, agent=guess, initial_resources={"secret": bytes([7])}, strategy=strategy, port=0
 )
 await trainer.afit([7, 8, 9])
 """

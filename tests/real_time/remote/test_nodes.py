@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 import lightactors as la
+from lightactors.contract import contract_of
 from lightactors.errors import (
     AccessDenied,
     ActorNotRunning,
@@ -23,7 +24,9 @@ from lightactors.errors import (
     SpawnError,
     WrongCall,
 )
+from lightactors.remote.node import node_of
 from tests.real_time.remote.proxy import Proxy, open_proxy
+from tests.remote.pair import standin_of
 
 
 @dataclass(frozen=True)
@@ -551,3 +554,17 @@ async def test_without_a_token_nobody_gets_in() -> None:
             await la.connect(Counter, f"{host.address}/counter")
         with pytest.raises(AccessDenied):
             await la.connect(Counter, f"{host.address}/counter", token=la.Tokens.new().of("admin"))
+
+
+async def test_actor_is_only_reached_by_who_was_given_its_ref() -> None:
+    async with open_host() as host:
+        mine = await la.connect(Counter, f"{host.address}/counter")
+        number = standin_of(mine).target
+        async with la.open_system("stranger"):
+            guess = await la.connect(greeter, f"{host.address}/greeter")
+            link = standin_of(guess).link
+            assert link is not None
+            stranger = node_of(standin_of(guess).system).refs_of(link).standin("guessed", number, contract_of(Counter))
+            with pytest.raises(ActorNotRunning, match="there is no actor"):
+                await stranger.ref.add(1)  # type: ignore[attr-defined]
+        assert await mine.add(1) == 1
