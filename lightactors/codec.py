@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
+import reprlib
 import sys
 import types
 import typing
@@ -199,7 +200,13 @@ class MethodCodec:
         try:
             return self._decoder_of_parameter(name).decode(value)
         except MALFORMED as error:
-            raise WrongCall(f"{self.method}: argument {name!r}: {_readable(error)}") from None
+            raise WrongCall(
+                f"{self.method}: argument {name!r} is {_shown(value)}: {_readable(error)}{self._cure(name, error)}"
+            ) from None
+
+    def _cure(self, name: str, error: Exception) -> str:
+        choices = _choices(self._hints.get(name)) if "enum value" in str(error) else ()
+        return f"; choose from {', '.join(map(repr, choices))}" if choices else ""
 
     def _by_name(self, raw: dict[str, msgspec.Raw]) -> Arguments:
         arguments = {name: self._decode_argument(name, value) for name, value in raw.items()}
@@ -364,11 +371,16 @@ class _RefTo(type):
 
 
 def _wire_hint(hint: Any) -> Any:
-    """Return an annotation as msgspec takes it: with a mark for each actor class, and `Any` for `object`."""
+    """Return an annotation as msgspec takes it: with a mark for each actor class, and `Any` for `object`.
+
+    A `msgspec.Struct` that has a tag stands for its subclasses too, which their own tags tell.
+    """
     if hint is object or isinstance(hint, TypeVar):
         return Any
     if isinstance(hint, type) and is_actor_class(hint):
         return _RefTo(hint.__name__, (), {"actor": hint})
+    if variants := _variants(hint):
+        return typing.Union[(hint, *variants)]  # noqa: UP007 (made of a tuple)
     arguments = typing.get_args(hint)
     if not arguments or not any(_is_marked(argument) for argument in arguments):
         return hint
@@ -382,8 +394,16 @@ def _wire_hint(hint: Any) -> Any:
 def _is_marked(hint: Any) -> bool:
     """Tell whether `_wire_hint` would change an annotation."""
     if isinstance(hint, type) and typing.get_origin(hint) is None:
-        return hint is object or is_actor_class(hint)
+        return hint is object or is_actor_class(hint) or bool(_variants(hint))
     return any(_is_marked(argument) for argument in typing.get_args(hint))
+
+
+def _variants(hint: Any) -> list[type[Any]]:
+    """Return the subclasses of a record that their tags tell from it."""
+    if not (isinstance(hint, type) and issubclass(hint, msgspec.Struct)) or hint.__struct_config__.tag is None:
+        return []
+    direct = [cls for cls in hint.__subclasses__() if cls.__struct_config__.tag is not None]
+    return [*direct, *(below for cls in direct for below in _variants(cls))]
 
 
 def hints_of(method: Method) -> dict[str, Any]:
@@ -395,6 +415,24 @@ def hints_of(method: Method) -> dict[str, Any]:
             f"{method} can't be reached from another process, because an annotation means nothing at run time: "
             f"{error}; import that name outside `if TYPE_CHECKING`, at the top of the module"
         ) from None
+
+
+def _shown(value: msgspec.Raw) -> str:
+    try:
+        return reprlib.repr(_plain.decode(value))
+    except MALFORMED:
+        return "no value"
+
+
+_plain = Decoder()
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """Return the values that the literals of an annotation allow."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return arguments
+    return tuple(choice for argument in arguments for choice in _choices(argument))
 
 
 _BRINGS_FIRST = {AsyncIterator, AsyncGenerator, AsyncIterable, Awaitable}

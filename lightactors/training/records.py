@@ -69,7 +69,7 @@ class RolloutConfig(Record, frozen=True, kw_only=True):
         )
 
 
-class Rollout(Record, frozen=True, kw_only=True):
+class Rollout(Record, frozen=True, kw_only=True, tag=True):
     """One task to be run, and what became of it."""
 
     rollout_id: str
@@ -97,7 +97,7 @@ class Attempt(Record, frozen=True, kw_only=True):
     metadata: Mapping[str, Any] | None = None
 
 
-class AttemptedRollout(Rollout, frozen=True, kw_only=True):
+class AttemptedRollout(Rollout, frozen=True, kw_only=True, tag=True):
     """A rollout with its latest attempt."""
 
     attempt: Attempt
@@ -140,7 +140,7 @@ class EnqueueRolloutRequest(Record, frozen=True):
 class Completions(Record, frozen=True):
     """Finished rollouts in the order of their ends, and the cursor to ask for the next ones with."""
 
-    rollouts: list[Rollout]
+    rollouts: list[Rollout | AttemptedRollout]
     cursor: int
 
 

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 import lightactors as la
+from lightactors.errors import InvalidArgument
 from lightactors.testing.store import claim, ids, report, span, status_of
 from lightactors.training.records import EnqueueRolloutRequest, RolloutConfig, Span
 from lightactors.training.stores.contract import Store
@@ -333,3 +334,8 @@ async def test_array_as_input_may_be_sent_again() -> None:
     assert (await store.enqueue_rollout(image, rollout_id="mine")).input is first.input
     update = await store.add_resources({"weights": image, "blob": b"\x00"})
     assert update.resources["weights"] is image
+
+
+async def test_config_is_a_config_and_no_dict() -> None:
+    with pytest.raises(InvalidArgument, match="RolloutConfig"):
+        await MemoryStore().enqueue_rollout(1, config={"max_attempts": 2})  # type: ignore[arg-type]

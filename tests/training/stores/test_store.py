@@ -33,7 +33,7 @@ async def thread() -> AsyncIterator[Store]:
         yield await la.options(place="thread").spawn(MemoryStore)
 
 
-# A door more is a function more here; gRPC's and another engine's belong here too.
+# A door more is a function more here; those over sockets are in tests/real_time (remote and services).
 DOORS: tuple[OpenStore, ...] = (direct, mailbox, thread)
 
 

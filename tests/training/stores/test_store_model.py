@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import lightactors as la
 from lightactors.errors import FencedAttempt, InvalidTransition, StoreError
 from lightactors.training.records import ATTEMPT_STATUSES, ROLLOUT_STATUSES, RolloutConfig, Span
+from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
 
 TERMINAL = {"succeeded", "failed", "cancelled"}
@@ -186,7 +187,7 @@ class DirectDoor:
 class MailboxDoor:
     """A ref of the store, asked from another thread."""
 
-    def __init__(self, portal: BlockingPortal, ref: MemoryStore) -> None:
+    def __init__(self, portal: BlockingPortal, ref: Store) -> None:
         self._portal = portal
         self._ref = ref
 
