@@ -77,7 +77,7 @@ class Tree:
 
 
 def _rows(tree: Tree) -> Iterator[tuple[str, str]]:
-    yield _printable(f"{tree.name} ({tree.kind})"), _printable(", ".join(_facts(tree)))
+    yield printable(f"{tree.name} ({tree.kind})"), printable(", ".join(_facts(tree)))
     for child in tree.children:
         last = child is tree.children[-1]
         branch = "└── " if last else "├── "
@@ -152,10 +152,10 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
+def printable(text: str) -> str:
+    """Return a text that neither moves the cursor nor begins a line, wherever it came from."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
+
+
 def _short(text: str) -> str:
     return text if len(text) <= _ERROR else f"{text[: _ERROR - 1]}…"
-
-
-def _printable(text: str) -> str:
-    # What comes from another process must not move the cursor, or begin a line.
-    return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import anyio
 
 from lightactors.actors import loops
 from lightactors.errors import ConfigurationError, check_whole
+from lightactors.training import environment
 from lightactors.training.algorithms.algorithm import Algorithm
 from lightactors.training.algorithms.baseline import Baseline
 from lightactors.training.algorithms.datasets import Dataset
@@ -48,11 +49,12 @@ class Trainer:
     - `n_runners`: how many rollouts run at a time; each runner ends after `max_rollouts` (None: never).
     - `initial_resources`: published before the algorithm starts.
     - `store`: `"memory"`, or any `Store`; it keeps what came of the run.
-    - `strategy`: `"shm"`: threads of this process; `"cs"`: processes, on other machines too.
+    - `strategy`: `"shm"`: threads of this process; `"cs"`: processes, on other machines too. None asks
+      `LIGHTACTORS_STRATEGY` or `AGL_STRATEGY` (default: shm).
     - `port`: where those are reached (see `ClientServerExecutionStrategy`).
     - `hooks`: told of each rollout's start and end.
     - `adapter`: for algorithms that learn from something else than spans.
-    - `backend`: the event loop, `"asyncio"` or `"trio"`.
+    - `backend`: the event loop, `"asyncio"` or `"trio"`; None asks `LIGHTACTORS_BACKEND` (default: asyncio).
     - `progress`: show a line of progress; None: if standard error is a terminal.
 
     Components may be instances, classes, functions that make one, names, `"package.module:attribute"` or
@@ -68,13 +70,13 @@ class Trainer:
         max_rollouts: int | None = None,
         initial_resources: Resources | None = None,
         store: Any = "memory",
-        strategy: Any = "shm",
+        strategy: Any = None,
         port: int | None = None,
         runner: Any = Runner,
         tracer: Any = None,
         adapter: Any = TraceToTriplets,
         hooks: Hook | Sequence[Hook] = (),
-        backend: Backend = "asyncio",
+        backend: Backend | None = None,
         progress: bool | None = None,
     ) -> None:
         self.algorithm = _algorithm(algorithm)
@@ -85,11 +87,13 @@ class Trainer:
         self.store = build("store", store, Store, STORES)
         self.adapter = build("adapter", adapter, Adapter, {"triplets": TraceToTriplets})
         self.hooks = _hooks(hooks)
-        self.backend = backend
+        self.backend: Backend = environment.choice(
+            "BACKEND", backend, get_args(Backend), default="asyncio", called="backend"
+        )
         self.progress = progress
         self._runner = runner
         self._tracer = tracer
-        self._strategy = strategy
+        self._strategy = environment.text("STRATEGY", None, default="shm") if strategy is None else strategy
         self._port = port
         self.strategy = self._build_strategy(n_runners)
 
