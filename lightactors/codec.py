@@ -18,7 +18,7 @@ import reprlib
 import sys
 import types
 import typing
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -62,11 +62,8 @@ class Codec:
 
     def __init__(self, refs: Refs) -> None:
         self._refs = refs
-        self._encoder = Encoder(enc_hook=self._stand_in)
-
-    def encode(self, value: object) -> bytes:
-        """Return a value as bytes; raise TypeError or OverflowError for what can't travel."""
-        return self._encoder.encode(value)
+        # Returns a value as bytes; raises TypeError or OverflowError for what can't travel.
+        self.encode: Callable[[object], bytes] = Encoder(enc_hook=self._stand_in).encode
 
     def decoder(self, hint: Any, where: str) -> Decoder[Any]:
         """Return a decoder of what `hint` annotates; raise `ContractError`, naming `where`, if nothing can."""

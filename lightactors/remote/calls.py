@@ -140,16 +140,13 @@ class FarProduction:
 class Call:
     """A call on its way to another process; in an envelope it stands in the method's place."""
 
-    __slots__ = ("body", "codec", "trace")
+    __slots__ = ("body", "codec", "name", "trace")
 
     def __init__(self, codec: MethodCodec, body: bytes, trace: str = "") -> None:
+        self.name = codec.method.name
         self.codec = codec
         self.body = body
         self.trace = trace
-
-    @property
-    def name(self) -> str:
-        return self.codec.method.name
 
     @property
     def is_idempotent(self) -> bool:

@@ -50,16 +50,15 @@ class Lane:
 
     def takes(self, frame: AnyFrame, size: int) -> bool:
         """Take a frame whose body has `size` bytes, if it is large or belongs behind one that is."""
-        is_large = size > self._piece
-        if not is_large and not (self._is_busy() and self._belongs_here(frame)):
+        if size <= self._piece and (self._is_empty() or not self._belongs_here(frame)):
             return False
         self.size += size
         self._frames.append((frame, size))
         self._keys.update(_keys_of(frame))
         return True
 
-    def _is_busy(self) -> bool:
-        return bool(self._frames) or self._begun is not None
+    def _is_empty(self) -> bool:
+        return not self._frames and self._begun is None
 
     def _belongs_here(self, frame: AnyFrame) -> bool:
         return isinstance(frame, _LAST_WORDS) or any(key in self._keys for key in _keys_of(frame))

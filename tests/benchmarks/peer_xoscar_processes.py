@@ -54,9 +54,9 @@ async def messages(far: Echo) -> dict[str, float]:
         "ask, 64 callers": await best(many(64), 6_400),
         "ask, 512 callers": await best(many(512), 5_120),
         "tell": await best(tell, 5_000),
-        "bodies of 64 KiB to": await best(lambda count: send(count, 2**16), 10),
-        "bodies of 1 MiB to": await best(lambda count: send(count, 2**20), 20),
-        "bodies of 100 MiB to": await best(lambda count: send(count, 100 * 2**20), 100),
+        "bodies of 64 KiB": await best(lambda count: send(count, 2**16), 10),
+        "bodies of 1 MiB": await best(lambda count: send(count, 2**20), 20),
+        "bodies of 100 MiB": await best(lambda count: send(count, 100 * 2**20), 100),
     }
 
 
