@@ -377,7 +377,7 @@ def _wire_hint(hint: Any) -> Any:
     if isinstance(hint, type) and is_actor_class(hint):
         return _RefTo(hint.__name__, (), {"actor": hint})
     if variants := _variants(hint):
-        return typing.Union[(hint, *variants)]  # noqa: UP007 (made of a tuple)
+        return typing.Union[(hint, *variants)]
     arguments = typing.get_args(hint)
     if not arguments or not any(_is_marked(argument) for argument in arguments):
         return hint
