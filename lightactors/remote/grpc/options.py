@@ -31,8 +31,9 @@ def server(max_message: int) -> Options:
         *_KEEPALIVE,
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_EVERY // 2),  # else our own pings are too many
         ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
-        ("grpc.server.max_pending_requests", 1 << 16),  # else bursts of more than 1,000 calls are shed at random
-        ("grpc.server.max_pending_requests_hard_limit", 1 << 16),
+        # By default bursts of more than 1,000 calls are shed at random; each that waits costs 16 KiB, a stranger's too.
+        ("grpc.server.max_pending_requests", 1 << 11),
+        ("grpc.server.max_pending_requests_hard_limit", 1 << 11),
         ("grpc.max_receive_message_length", max_message),
         ("grpc.max_metadata_size", 16 * 1024),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import sys
 from collections.abc import AsyncIterator
@@ -68,7 +70,11 @@ async def main(tokens: str) -> None:
         await la.serve(await la.options(name="store").spawn(la.MemoryStore))
         sys.stdout.write(f"{system.addresses[0]}\n")
         sys.stdout.flush()
-        await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+        while await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)
+            sys.stdout.write("tidy\n")
+            sys.stdout.flush()
     sys.stdout.write("ended\n")
 
 

@@ -28,6 +28,9 @@ import grpc  # isort: skip
 GROWTH = 50 * 2**20
 """Bytes that the node may have more afterwards."""
 
+LINGERS = 30.0
+"""Seconds that gRPC may keep a connection which it has closed, while the other end may still say something."""
+
 WARM_UP = 200
 """Blobs after which its memory counts: what is made once is made by then."""
 
@@ -54,6 +57,11 @@ async def attack(target: Target, blow: Callable[[int], object], count: int) -> N
                 with anyio.fail_after(5):
                     assert await desk.note("honest") > 0
                     await anyio.to_thread.run_sync(check_health, target)
+    await anyio.to_thread.run_sync(target.tidy)
+    with anyio.move_on_after(LINGERS):
+        while target.memory - memory > GROWTH:
+            await anyio.sleep(1)
+            await anyio.to_thread.run_sync(target.tidy)
     assert target.memory - memory <= GROWTH
     await anyio.to_thread.run_sync(target.end)
 
