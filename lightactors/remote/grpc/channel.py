@@ -61,7 +61,8 @@ class Channel:
         try:
             async with asyncio.timeout(_ANSWERS_WITHIN):
                 # Before anything is written: a write to a call that was refused makes an internal error of it.
-                if WELCOME not in tuple(await call.initial_metadata() or ()):
+                metadata: Any = await call.initial_metadata()
+                if WELCOME not in tuple(metadata or ()):
                     raise self._refusal(await call.code(), await call.details())
                 await call.write(greeting(hello))
                 data = await call.read()
