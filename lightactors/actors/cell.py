@@ -705,7 +705,11 @@ class Cell(Owner):
         return Reason.INTERRUPTED if self._interrupted else Reason.STOPPED
 
     def when_ended(self, tell: Callable[[Terminated], object]) -> None:
-        """Have `tell` called when the actor has ended, on its loop or thread; from any thread."""
+        """Have `tell` called when the actor has ended, or can't be reached; on its loop or thread, from any thread."""
+        self.when_ended_for_good(tell)
+
+    def when_ended_for_good(self, tell: Callable[[Terminated], object]) -> None:
+        """Have `tell` called when the actor has ended: of one elsewhere, when its link is lost too, but not at once."""
         with self.mailbox.lock:
             if self._watchers is not None:
                 self._watchers.append(tell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -54,7 +55,7 @@ class RemoteNode:
     @overload
     async def connect(self, kind: Behaviour[M, ...], path: str) -> Ref[M]: ...
     @overload
-    async def connect(self, kind: type[C], path: str) -> C: ...
+    async def connect(self, kind: Callable[..., C], path: str) -> C: ...
     async def connect(self, kind: Any, path: str) -> Any:
         """Return the ref of an actor there, by its path from the root of its system (see `connect`)."""
         described = kind if isinstance(kind, Behaviour) else contract_of(kind)
@@ -78,7 +79,7 @@ class RemoteNode:
         await (await self._dialer.directory()).stop()
 
     async def close(self) -> None:
-        """End the connection, and with it the refs that came over it, unless `connect` was called for others too."""
+        """Let the connection go; it ends when nobody has a ref any more that came over it."""
         if not self._is_closed:
             self._is_closed = True
             self._dialer.node.loop.order(self._dialer.let_go)
@@ -126,7 +127,8 @@ async def connect(
             raise ConfigurationError(f"connect({kind!r}) lacks the address; say connect({_named(kind)}, 'grpc://...')")
         return RemoteNode(await _dialer(_parsed(kind, with_path=False), token, tls))
     where = _parsed(address, with_path=True)
-    return await RemoteNode(await _dialer(where, token, tls)).connect(kind, where.path)
+    async with RemoteNode(await _dialer(where, token, tls)) as node:  # from then on the ref keeps the link
+        return await node.connect(kind, where.path)
 
 
 def _named(kind: Any) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from lightactors.actors.flag import Flag
 from lightactors.actors.ref import AnyRef, cell_of
@@ -64,10 +65,10 @@ class Dialer(Listener):
 
     async def _dial(self) -> None:
         carrier, self.hello = await self._open()
-        self.link = self.node.carry(carrier, self, str(self.address), self.hello)
-        self.link.redials = self
-        refs = self.node.refs_of(self.link)
-        self._directory = refs.standin(str(self.address), ROOT, contract_of(Directory)).ref
+        link = self.node.carry(carrier, self, str(self.address), self.hello)
+        self._directory = self.node.refs_of(link).standin(str(self.address), ROOT, contract_of(Directory)).ref
+        link.redials = self  # from now on: the directory itself is no reason to keep the link
+        self.link = link
         self._is_back.set()
 
     async def directory(self) -> Directory:
@@ -113,23 +114,24 @@ class Dialer(Listener):
         if self.is_closed:
             self._is_back.set()
         else:
-            logger.warning("%s; dialling again", error)
             self._redialling = anyio.CancelScope()
-            self.node.start(self._redial, f"redial of {self.address}")
+            self.node.start(partial(self._redial, error), f"redial of {self.address}")
 
-    async def _redial(self) -> None:
+    async def _redial(self, lost: LinkLost) -> None:
         pause = _FIRST_PAUSE
         with self._redialling:
+            await anyio.lowlevel.checkpoint()  # a loop that ends has lost its links, and does not go on from here
+            logger.warning("%s; dialling again", lost)
             while self.link is None:
                 try:
                     await self._dial()
-                except ConnectFailed as error:
-                    logger.debug("%s", error)
-                    await anyio.sleep(pause)
-                    pause = min(2 * pause, _LONGEST_PAUSE)
                 except AccessDenied as error:
                     self._give_up(error)
                     return
+                except Exception as error:  # a certificate is being replaced, say
+                    logger.log(logging.DEBUG if isinstance(error, ConnectFailed) else logging.WARNING, "%s", error)
+                    await anyio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
             logger.info("linked to %s again", self.address)
             await self._restore()
 
@@ -157,30 +159,32 @@ class Dialer(Listener):
                 self.node.start(partial(self._seek, standin, standin.sought), f"search for {standin.path}")
 
     async def _seek(self, standin: Foreign, path: str) -> None:
-        """Attach a stand-in to the actor of that name, which may be on its way."""
+        """Attach a stand-in to the actor of that name, which may be on its way; only time with a link counts."""
         error: Exception = ActorNotRunning(f"{self.address} was started again, without {path!r}")
-        with anyio.move_on_after(_COMES_BACK_WITHIN):
-            while not self.is_closed:
-                try:
-                    found = await self._find(
-                        standin.behaviour if hasattr(standin, "behaviour") else standin.contract, path
-                    )
-                except ActorNotRunning:
-                    await anyio.sleep(_FIRST_PAUSE)
-                except LinkLost as lost:
-                    error = lost
-                    await anyio.sleep(_FIRST_PAUSE)
-                except ContractError as wrong:
-                    error = wrong
-                    break
-                else:
-                    assert isinstance(found, StandIn)
-                    assert found.link is not None
+        patience = _COMES_BACK_WITHIN
+        while patience > 0:
+            try:
+                found = await self._find(standin.stood_for, path)
+            except ActorNotRunning:
+                patience -= _FIRST_PAUSE
+                await anyio.sleep(_FIRST_PAUSE)
+            except LinkLost:
+                await anyio.sleep(_FIRST_PAUSE)
+            except Exception as wrong:
+                error = wrong
+                break
+            else:
+                assert isinstance(found, StandIn)
+                if found.link is not None:
                     standin.attach(found.link, found.target)
                     return
         standin.end_with(Reason.FAILED, error)
 
     # The end
+
+    def is_needed_by(self, standin: StandIn) -> None:
+        self.holders += 1
+        weakref.finalize(standin, self.node.loop.post, self.let_go).atexit = False
 
     def let_go(self) -> None:
         """Close, unless somebody else was given it too."""

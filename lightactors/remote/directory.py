@@ -43,7 +43,7 @@ class Directory:
         self._node = node
         self._link = link
         self._spawnable = spawnable
-        self._spawned: list[Cell] = []
+        self._spawned: set[Cell] = set()
 
     @handler(idempotent=True, roles=ROLES)
     def find(self, path: str, handlers: Sequence[str]) -> Any:
@@ -86,7 +86,8 @@ class Directory:
         ref = await options.spawn(self._spawnable[kind], *args, **kwargs)
         cell = cell_of(ref, "spawn")
         cell.hears_failure = self._note_failure  # it is its spawner's, over the link, and must not end this system
-        self._spawned.append(cell)
+        self._spawned.add(cell)
+        cell.when_ended(lambda _: self._spawned.discard(cell))
         return ref
 
     def _note_failure(self, cell: Cell, error: BaseException) -> None:
@@ -104,7 +105,7 @@ class Directory:
     def lost(self) -> None:
         """The link has ended: so do the actors that were started over it."""
         if self._spawned:
-            self._node.start(partial(_stop, self._spawned), f"end of what {self._link.label} had started")
+            self._node.start(partial(_stop, list(self._spawned)), f"end of what {self._link.label} had started")
 
 
 async def _stop(cells: list[Cell]) -> None:

@@ -10,8 +10,9 @@ from msgspec import Raw
 from lightactors.actors.owner import State
 from lightactors.actors.terminated import Reason, Terminated
 from lightactors.contract import Behaviour
-from lightactors.errors import AccessDenied, ActorStopped
+from lightactors.errors import AccessDenied, ActorStopped, LinkLost
 from lightactors.remote import failures, frames
+from lightactors.remote.link import ROOT, Link
 from lightactors.remote.standin import StandIn
 from lightactors.supervision.spec import ChildOptions
 
@@ -65,10 +66,21 @@ class Foreign(StandIn):
     def address(self) -> str:
         return self._path
 
+    def attach(self, link: Link, target: int = ROOT) -> None:
+        super().attach(link, target)
+        if self._watchers:
+            self._watch()
+
     # Ends
 
     def when_ended(self, tell: Callable[[Terminated], object]) -> None:
-        super().when_ended(tell)
+        if self.link is None and self.state is not State.STOPPED:
+            tell(Terminated(self.ref, Reason.FAILED, LinkLost(f"the link to {self.path} is lost at the moment")))
+        else:
+            self.when_ended_for_good(tell)
+
+    def when_ended_for_good(self, tell: Callable[[Terminated], object]) -> None:
+        super().when_ended_for_good(tell)
         self.order(self._watch)
 
     def _watch(self) -> None:
@@ -83,10 +95,11 @@ class Foreign(StandIn):
         self._stop(0)
 
     def see_it_may_be_stopped(self) -> None:
-        if self.link is not None and self.link.role_there != "admin":
-            raise AccessDenied(
-                f"a {self.link.role_there} can't stop {self.path} at {self.link.label}; use an admin's token"
-            )
+        link = self.link
+        if link is None and self.state is not State.STOPPED:
+            raise LinkLost(f"the link to {self.path} is lost at the moment, so it can't be stopped; try again later")
+        if link is not None and link.role_there != "admin":
+            raise AccessDenied(f"a {link.role_there} can't stop {self.path} at {link.label}; use an admin's token")
 
     def _stop(self, grace: float) -> None:
         self.mailbox.lock_up()

@@ -100,6 +100,10 @@ class Redials(Protocol):
         """Keep a stand-in, which has lost its link, for the next one."""
         ...
 
+    def is_needed_by(self, standin: StandIn) -> None:
+        """Keep the link for as long as somebody has this stand-in."""
+        ...
+
 
 class Window:
     """How many messages one target takes before it must have said that there is room for more."""

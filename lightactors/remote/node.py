@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import secrets
 import socket
@@ -18,7 +19,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec.msgpack import Decoder, Encoder
 
-from lightactors.actors.owner import Owner
+from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
 from lightactors.codec import MALFORMED, Codec, MessageCodec, MethodCodec
@@ -41,8 +42,13 @@ if TYPE_CHECKING:
     from lightactors.actors.terminated import Terminated
     from lightactors.actors.tree import Tree
 
+logger = logging.getLogger("lightactors")
+
 _EPITAPHS = 1000
 """Actors whose end is remembered for those who ask only then."""
+
+_ACQUAINTANCES = 10_000
+"""Incarnations of other nodes whose refs are remembered when their links have ended."""
 
 _SLACK = 1024
 """Bytes that a batch of one frame needs beside the body."""
@@ -69,7 +75,8 @@ class Node:
         self._cells: dict[int, Cell] = {}
         self._number_by_cell: dict[Cell, int] = {}
         self._epitaphs: OrderedDict[int, str] = OrderedDict()
-        self._known_by_node: dict[str, set[int]] = {}
+        self._known_by_node: OrderedDict[str, set[int]] = OrderedDict()
+        self._knowers: dict[int, list[set[int]]] = {}  # the sets of those above that have a number
         self._lock = threading.Lock()  # between threads: actors on any of them may send refs
         self._services: dict[Link, ServiceOfNode] = {}
 
@@ -103,9 +110,17 @@ class Node:
         link = self.link(listener, label, self.outside.limit, piece=carrier.piece, role=role)
         link.limit = min(link.limit, hello.limit)
         link.role_there = hello.role
-        link.knows = self._known_by_node.setdefault(hello.node, set())  # over another link too, after a loss
+        link.knows = self._known_to(hello.node)
         carrier.attach(link)
         return link
+
+    def _known_to(self, node: str) -> set[int]:
+        """Return the numbers that another node was given; over an earlier link too, for it may have been lost."""
+        known = self._known_by_node.setdefault(node, set())
+        self._known_by_node.move_to_end(node)
+        if len(self._known_by_node) > _ACQUAINTANCES:
+            self._known_by_node.popitem(last=False)
+        return known
 
     @cached_property
     def outside(self) -> Outside:
@@ -173,20 +188,30 @@ class Node:
                 return number
             number = self._number_by_cell[cell] = next(self._numbers)
             self._cells[number] = cell
-        cell.when_ended(lambda terminated: self.loop.order(self._has_ended, cell, number, terminated))
+        cell.when_ended_for_good(lambda terminated: self.loop.order(self._has_ended, cell, number, terminated))
         return number
 
     def _has_ended(self, cell: Cell, number: int, terminated: Terminated) -> None:
+        if cell.state is not State.STOPPED:  # only a link was lost, and will be made again
+            cell.when_ended_for_good(lambda terminated: self.loop.order(self._has_ended, cell, number, terminated))
+            return
         self._epitaphs[number] = terminated.reason.name
         if len(self._epitaphs) > _EPITAPHS:
             self._epitaphs.popitem(last=False)
         with self._lock:
             self._number_by_cell.pop(cell, None)
             self._cells.pop(number, None)
-        for known in self._known_by_node.values():
+        for known in self._knowers.pop(number, ()):
             known.discard(number)
         for service in self._services.values():
             service.forget(number)
+
+    def introduce(self, number: int, known: set[int]) -> None:
+        """Note that another node has been given an actor's number."""
+        with self._lock:
+            if number not in known:
+                known.add(number)
+                self._knowers.setdefault(number, []).append(known)
 
     def exported(self, number: int, link: Link) -> Cell | None:
         """Return the actor of a number, if the other end of the link was given its ref."""
@@ -201,8 +226,15 @@ class Node:
         return self._epitaphs.get(number, Reason.STOPPED.name)
 
     def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """Start a task of the node's own."""
-        self.loop.start(function, name, self.system.context.copy())
+        """Start a task of the node's own; its error is logged, for nobody else hears of it."""
+
+        async def run() -> None:
+            try:
+                await function()
+            except Exception:
+                logger.exception("the %s of %s failed", name, self.system.name)
+
+        self.loop.start(run, name, self.system.context.copy())
 
 
 _nodes: WeakKeyDictionary[System, Node] = WeakKeyDictionary()
@@ -320,7 +352,7 @@ class LinkRefs:
         else:
             target = self._node.export(cell)
             if self.link is not None and self.link.knows is not None:
-                self.link.knows.add(target)
+                self._node.introduce(target, self.link.knows)
         return _encoder.encode(_WireRef(is_yours, target, isinstance(value, Ref), cell.kind, cell.path))
 
     # Arriving
@@ -362,6 +394,8 @@ class LinkRefs:
         standin.refs = self
         standin.stands_for(kind)
         standin.attach(self.link, target)
+        if self.link.redials is not None:
+            self.link.redials.is_needed_by(standin)
         return standin
 
 

@@ -11,6 +11,7 @@ import anyio
 
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.starting import make_cell
+from lightactors.errors import ConnectFailed
 from lightactors.remote.dialer import Dialer
 from lightactors.remote.directory import Directory
 from lightactors.remote.link import Link, Listener
@@ -32,6 +33,9 @@ logger = logging.getLogger("lightactors")
 MESSAGE = 64 * 2**20
 """Bytes that a message from another node may have, unless `open_system` says otherwise."""
 
+_COMES_BACK_WITHIN = 5.0
+"""Seconds that a node whose link was lost has to come back, before who connects to it is told that it is not there."""
+
 _CLOSES_WITHIN = 5.0
 """Seconds that the connections of a system that has stopped may take to close."""
 
@@ -45,7 +49,7 @@ class Outside(Listener):
         self._node = node
         self._spawnable: Mapping[str, Any] = {}
         self._dialers: dict[Any, Dialer] = {}
-        self._guests: dict[Link, Cell] = {}  # the links that others have opened, and the directories they reach
+        self.guests: dict[Link, Cell] = {}  # the links that others have opened, and the directories they reach
         node.system.at_end.append(self._close)
 
     @cached_property
@@ -76,19 +80,19 @@ class Outside(Listener):
             link.lose(refusal)
             return
         spec = ChildSpec(Directory, (self._node, link, self._spawnable))
-        cell = self._guests[link] = make_cell(self._node.abroad, "directory", spec, self._node.loop)
+        cell = self.guests[link] = make_cell(self._node.abroad, "directory", spec, self._node.loop)
         cell.begin(Ask(self._node.loop, self._node.loop))
         self._node.export_root(link, cell.ref)
         logger.info("%s has come as %s", label, role)
 
     def has_started(self, link: Link, cell: Cell) -> bool:
         """Tell whether the other end of a link has started an actor, and so may stop it."""
-        guest = self._guests.get(link)
+        guest = self.guests.get(link)
         return guest is not None and guest.actor.has_spawned(cell)
 
     def lost(self, link: Link, error: LinkLost) -> None:
         self._node.forget(link)
-        directory = self._guests.pop(link, None)
+        directory = self.guests.pop(link, None)
         if directory is not None:
             directory.actor.lost()
             directory.close()
@@ -111,11 +115,20 @@ class Outside(Listener):
                 dialer = other
             self._dialers[key] = dialer
         dialer.holders += 1
+        if dialer.link is None:
+            await self._see_it_come_back(dialer)
         return dialer
 
+    async def _see_it_come_back(self, dialer: Dialer) -> None:
+        with anyio.move_on_after(_COMES_BACK_WITHIN):
+            await dialer.directory()
+            return
+        dialer.let_go()
+        raise ConnectFailed(f"{dialer.address} does not answer at the moment; is it running?")
+
     def _dialer_of(self, key: Any) -> Dialer | None:
-        dialer = self._dialers.get(key)
-        return None if dialer is None or dialer.is_closed else dialer
+        self._dialers = {key: dialer for key, dialer in self._dialers.items() if not dialer.is_closed}
+        return self._dialers.get(key)
 
     # The end
 
@@ -123,7 +136,7 @@ class Outside(Listener):
         """Say goodbye to everybody, after the last replies."""
         for dialer in self._dialers.values():
             dialer.close()
-        for link in list(self._guests):
+        for link in list(self.guests):
             link.goodbye()
         with anyio.move_on_after(_CLOSES_WITHIN) as scope:
             if self.server is not None:

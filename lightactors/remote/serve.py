@@ -17,6 +17,7 @@ from msgspec import Raw
 
 from lightactors.actors.behaviours import BehaviourCell
 from lightactors.actors.mailbox import Failure
+from lightactors.actors.owner import State
 from lightactors.actors.stopping import stop_all
 from lightactors.actors.streams import AHEAD, END, Production
 from lightactors.codec import MessageCodec, MethodCodec
@@ -417,10 +418,15 @@ class ServiceOfNode:
         elif frame.target not in self._watched:
             tell = partial(self.loop.order, self._has_ended, frame.target)
             self._watched[frame.target] = cell, tell
-            cell.when_ended(tell)
+            cell.when_ended_for_good(tell)
 
     def _has_ended(self, target: int, terminated: Terminated) -> None:
-        self._watched.pop(target, None)
+        watched = self._watched.pop(target, None)
+        if watched is not None and watched[0].state is not State.STOPPED:
+            # A stand-in has only lost its link, which will be made again.
+            self._watched[target] = watched
+            watched[0].when_ended_for_good(watched[1])
+            return
         self.link.send(frames.Terminated(target, terminated.reason.name, failures.encode_cause(terminated.error)))
 
     def stopped(self, frame: frames.Stop) -> None:

@@ -109,7 +109,10 @@ class StandIn(Cell):
         self.refs.link = link
         self._target = target
         self._window = link.join(self, target, self.window_size())
-        self.go_on()
+        if link.error is None:
+            self.go_on()
+        else:
+            self.link_lost(link.error)  # it has ended meanwhile, and tells nobody any more
 
     def window_size(self) -> int:
         """Return how many messages may be under way; less than the target's own window, and its credit never comes."""

@@ -2,5 +2,5 @@
 
 import os
 
-# gRPC's C core reads it when it is first imported; it would print connections' ends, which we log ourselves.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# gRPC's C core reads it when it is first imported; it would print what we log, or raise, ourselves.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -77,7 +77,7 @@ class Pace:
 
 
 class StreamCarrier:
-    """Takes a link's batches over a gRPC stream, from `attach` to the end of `run`."""
+    """Takes a link's batches over a gRPC stream, from `attach` to the end of `run`; or `discard` it instead."""
 
     piece = 256 * 1024
     """Bytes of a message that go at once; larger ones go in pieces."""
@@ -88,10 +88,12 @@ class StreamCarrier:
         self._half_close = half_close  # tells the servicer that nothing more will come; its own end is its return
         # At home, where the link is:
         self._link: Link
+        self._is_attached = False
         self._is_armed = False
         self._is_shut = False
         self._writes = Pace(_AHEAD, lambda: io.to_home(self._flush))
         # Among gRPC's tasks:
+        self._is_decided = asyncio.Event()  # whether there is a link to carry
         self._outbox: deque[bytes | None] = deque()  # None: the end
         self._more = asyncio.Event()
         self._fewer = asyncio.Event()
@@ -104,9 +106,15 @@ class StreamCarrier:
     def attach(self, link: Link) -> None:
         """Carry this link."""
         self._link = link
+        self._is_attached = True
         link.wake = self._wake
         link.shut = self._shut
+        self._io.to_io(self._is_decided.set)
         self._wake()
+
+    def discard(self) -> None:
+        """Carry nothing: nobody waits for the stream any more; among gRPC's tasks."""
+        self._is_decided.set()
 
     def _wake(self) -> None:
         if not self._is_armed:
@@ -152,12 +160,20 @@ class StreamCarrier:
             self._reads.take(size)
 
     def _lost(self, reason: str) -> None:
-        self._link.lose(reason)
+        if self._is_attached:
+            self._link.lose(reason)
 
     # Among gRPC's tasks
 
     async def run(self) -> BaseException | None:
         """Write and read until the link is shut or the stream ends; return what ended it, if that was an error."""
+        try:
+            await self._is_decided.wait()
+        except asyncio.CancelledError:
+            self._io.to_home(self._lost, "it was given up at once")  # behind what attaches it, if anything does
+            raise
+        if not self._is_attached:
+            return None
         writer = self._io.start(self._write())
         reader = self._io.start(self._read())
         lost = self._io.start(self._lost_link.wait())

@@ -37,7 +37,7 @@ class Channel:
 
     async def open(self, hello: Hello) -> tuple[StreamCarrier, Hello]:
         """Connect, say hello and hear one; at home. Raises `ConnectFailed` and `AccessDenied`."""
-        return await self._io.call(lambda: self._open(hello))
+        return await self._io.call(lambda: self._open(hello), lambda opened: opened[0].discard())
 
     # Among gRPC's tasks
 

@@ -50,16 +50,20 @@ class Io(ABC):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def call(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine among gRPC's tasks and wait for it, at home; who is cancelled here cancels it there."""
+    async def call(
+        self, function: Callable[[], Coroutine[Any, Any, T]], discard: Callable[[T], object] = lambda _: None
+    ) -> T:
+        """Run a coroutine among gRPC's tasks and wait for it, at home; who is cancelled here cancels it there.
+
+        A result that comes too late for who waited is given to `discard`, there.
+        """
         answer = Ask(self.home)
-        tasks: list[asyncio.Task[Any]] = []
+        tasks: list[asyncio.Task[T]] = []
         self.to_io(lambda: tasks.append(self.start(_answering(function, answer))))
         try:
             value: T = await answer.reply()
         except BaseException:
-            if not answer.answered:
-                self.to_io(lambda: tasks[0].cancel())
+            self.to_io(lambda: _give_up(tasks[0], discard))
             raise
         return value
 
@@ -78,11 +82,25 @@ class Io(ABC):
         await asyncio.sleep(_LAST_WORD)
 
 
-async def _answering(function: Callable[[], Coroutine[Any, Any, Any]], answer: Ask) -> None:
+async def _answering(function: Callable[[], Coroutine[Any, Any, T]], answer: Ask) -> T | None:
     try:
-        answer.answer(await function())
+        value = await function()
     except Exception as error:
         answer.answer(Failure(error))
+        return None
+    answer.answer(value)
+    return value
+
+
+def _give_up(task: asyncio.Task[T], discard: Callable[[T], object]) -> None:
+    """Cancel a task, or discard what it has brought already."""
+
+    def ended(task: asyncio.Task[T]) -> None:
+        if not task.cancelled() and task.exception() is None and (value := task.result()) is not None:
+            discard(value)
+
+    task.cancel()
+    task.add_done_callback(ended)
 
 
 class SameLoop(Io):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import lightactors as la
@@ -261,15 +263,88 @@ async def test_node_that_is_closed_ends_no_ref_of_somebody_else() -> None:
         assert await counter.add(1) == 2
 
 
-async def test_refs_of_a_closed_node_are_lost() -> None:
+async def test_link_is_kept_while_somebody_has_a_ref_that_came_over_it() -> None:
     async with open_host() as host:
+        guests = node_of(host.system).outside.guests
         async with await la.connect(host.address) as node:
             counter = await node.connect(Counter, "counter")
+        assert await counter.add(1) == 1
+        assert len(guests) == 1
+        del counter, node
         with anyio.fail_after(5):
-            ended = await la.watch(counter)
-        assert isinstance(ended.error, LinkLost)
-        with pytest.raises(ActorNotRunning):
-            await counter.add(1)
+            while guests:
+                gc.collect()
+                await anyio.sleep(0.01)
+
+
+async def test_node_that_nobody_holds_any_more_is_dialled_anew() -> None:
+    async with open_host() as host:
+        async with await la.connect(host.address) as node:
+            assert len(await node.actors()) == 2
+        async with await la.connect(host.address) as node:
+            assert len(await node.actors()) == 2
+
+
+# What crosses
+
+
+async def test_those_who_give_up_connecting_leave_nothing_behind() -> None:
+    async with open_host() as host:
+        guests = node_of(host.system).outside.guests
+
+        async def give_up_after(seconds: float) -> None:
+            with anyio.move_on_after(seconds):
+                async with await la.connect(host.address, token=None):
+                    await anyio.sleep_forever()
+
+        for step in range(20):
+            await give_up_after(step * 0.0006)
+        with anyio.fail_after(5):
+            while guests:
+                gc.collect()
+                await anyio.sleep(0.01)
+
+
+async def test_watch_that_begins_while_there_is_no_link_fires_at_once() -> None:
+    async with open_host() as host:
+        counter = await la.connect(Counter, f"{host.address}/counter")
+        await host.end()
+        for _ in range(2):
+            with anyio.fail_after(5):
+                ended = await la.watch(counter)
+            assert isinstance(ended.error, LinkLost)
+
+
+async def test_actor_can_not_be_stopped_while_there_is_no_link() -> None:
+    async with open_host() as host:
+        counter = await la.connect(Counter, f"{host.address}/counter")
+        await host.end()
+        await la.watch(counter)
+        with pytest.raises(LinkLost, match="can't be stopped"):
+            await la.stop(counter)
+
+
+async def test_relayed_ref_outlives_a_loss_of_the_link_behind_it() -> None:
+    async with open_host_behind_proxy() as (_, proxy, address), open_host() as third:
+        ours = await la.connect(Counter, f"{address}/counter")
+        theirs = await la.connect(Counter, f"{third.address}/counter")
+        keeper = await la.connect(Counter, f"{third.address}/counter")
+        assert await theirs.ask(ours, 1) == 1
+        proxy.reset()
+        await la.watch(ours)
+        with anyio.fail_after(5):
+            assert await ours.add(1) == 2
+            assert await keeper.ask(ours, 1) == 3
+
+
+async def test_node_that_is_down_is_said_to_be_down_to_who_connects_again() -> None:
+    async with open_host() as host:
+        counter = await la.connect(Counter, f"{host.address}/counter")
+        address = host.address
+        await host.end()
+        await la.watch(counter)
+        with pytest.raises(ConnectFailed, match="does not answer at the moment"):
+            await la.connect(Counter, f"{address}/counter")
 
 
 async def test_many_who_connect_at_once_share_one_link() -> None:
