@@ -24,8 +24,8 @@ logger = logging.getLogger("lightactors")
 
 ALGORITHM = "algorithm"
 
-Release = Callable[[int], Awaitable[None]]
-"""Gives up, in the store, the workers of a process that is gone; it gets the process's id."""
+Release = Callable[[str], Awaitable[None]]
+"""Gives up, in the store, the workers of a process that is gone; it gets the id that they announced."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,11 @@ class Crew:
 
     async def _run(self, member: Member, part: Part) -> None:
         cut_short: ActorStopped | None = None
+        process: str | None = None  # until it has told, nothing is under way in it
         try:
             if not self.event.is_set():
                 self._playing[member.name] = part
+                process = await part.process_id()
                 await part.run()
         except ActorStopped as stopped:
             cut_short = stopped
@@ -105,16 +107,16 @@ class Crew:
             await stop(part)
             cell = cell_of(part, "look")
             if isinstance(cell, ProcessCell):
-                await self._look_at_the_end(member, cell, is_done=cut_short is None)
+                await self._look_at_the_end(member, cell, process, is_done=cut_short is None)
         if cut_short is not None and has_vanished:
             self._miss(member, cut_short)
 
-    async def _look_at_the_end(self, member: Member, cell: ProcessCell, *, is_done: bool) -> None:
+    async def _look_at_the_end(self, member: Member, cell: ProcessCell, process: str | None, *, is_done: bool) -> None:
         """Give up the workers of a process that was not done, and see whether it may end as it did."""
         code = None if cell.exit is None else cell.exit.returncode
         # Not by the code alone: an agent may leave with 0 in the middle of its rollout.
-        if (code != 0 or not is_done) and cell.pid is not None:
-            await self._give_up(member, cell.pid)
+        if (code != 0 or not is_done) and process is not None:
+            await self._give_up(member, process)
         if code not in self._allowed_exit_codes:
             error = ExecutionError(
                 f"{member.name}: process {cell.pid} {cell.exit or 'has not ended'}; its exit code {code} is not among "
@@ -130,12 +132,12 @@ class Crew:
         if member.name == ALGORITHM and not self._errors:
             self._errors.append(ExecutionError(f"{ALGORITHM}: {how}; it has ended before it returned"))
 
-    async def _give_up(self, member: Member, pid: int) -> None:
+    async def _give_up(self, member: Member, process: str) -> None:
         """Release what the process was working on, if the store is still there."""
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + self._ladder.drain) as scope:
-            await self._release(pid)
+            await self._release(process)
         if scope.cancelled_caught:
-            logger.error("the store could not be told in time that %s, process %s, is gone", member.name, pid)
+            logger.error("the store could not be told in time that the process of %s is gone", member.name)
 
     def _note_who_is_left(self, member: Member) -> None:
         if member.name == ALGORITHM or not self._names:
