@@ -16,7 +16,7 @@ import pytest
 from lightactors.cli.exits import Exit
 from lightactors.training.records import RolloutConfig
 from tests.real_time.cli.client import Clients
-from tests.real_time.cli.command import Command, lightactors, running, surroundings
+from tests.real_time.cli.command import HASTY, Command, lightactors, running, surroundings
 from tests.real_time.programs import left_of, time_until_nothing_is_left_of
 
 JOINED = r"run(s)? crew\.agents:\w+ for grpc://"
@@ -166,7 +166,7 @@ def test_store_that_is_stopped_lets_runners_finish(
 
 
 def test_rollout_of_a_runner_that_had_to_be_killed_is_released(client: Clients, address: str, project: Path) -> None:
-    with running(*runners_of(address, "stubborn", "--grace", "0.1"), cwd=project) as runners:
+    with running(*runners_of(address, "stubborn", "--grace", "0.1"), cwd=project, program=HASTY) as runners:
         client(address).enqueue(30)
         client(address).wait_until_one_runs()
         assert runners.stop(seconds=30) == Exit.OK
