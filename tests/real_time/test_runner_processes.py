@@ -88,7 +88,7 @@ import os
 from lightactors.training.runners.workers import process_id
 process_id()
 child = os.fork()
-print(process_id(), flush=True)
+os.write(1, f"{process_id()} ".encode())
 if child:
     os.waitpid(child, 0)
 """
