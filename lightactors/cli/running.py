@@ -32,6 +32,9 @@ def until_stopped(main: Callable[[], Awaitable[None]], backend: Literal["asyncio
     except SystemExit as asked:
         if asked.code not in _ASKED_TO_STOP:
             raise
+    finally:
+        # All is done; while Python takes itself apart, another Ctrl-C would only spoil the exit code.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def say(line: str) -> None:

@@ -13,7 +13,7 @@ import lightactors as la
 from lightactors.cli.access import STORE, Access, is_store
 from lightactors.cli.exits import CommandError, Exit
 from lightactors.cli.running import say
-from lightactors.errors import ActorNotRunning, ActorStopped, ConnectFailed, LinkLost, SendError
+from lightactors.errors import AccessDenied, ActorNotRunning, ActorStopped, ConnectFailed, LinkLost, SendError
 from lightactors.training.patience import insist
 from lightactors.training.stores.contract import Store
 from lightactors.training.strategies.meeting import MEETING, Meeting
@@ -53,7 +53,8 @@ class Session:
 
     async def until_over(self) -> None:
         """Wait until the store is stopped, or is going to be; one that is only lost may come again."""
-        with suppress(ActorNotRunning, ActorStopped):  # what came again is another one
+        # What came again is another one; what it demands, who joins it will see.
+        with suppress(ActorNotRunning, ActorStopped, AccessDenied):
             if self.meeting is not None:
                 await insist(self.meeting.attend, self.name)
                 return

@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import anyio
 
-from lightactors.errors import ConnectFailed, LinkLost
+from lightactors.errors import AccessDenied, ActorNotRunning, ConnectFailed, LinkLost
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,7 +23,9 @@ async def insist(ask: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwar
     """Ask until there is an answer, however often the link is lost; for what may be asked twice.
 
     The store may have heard us although its answer never came: what is asked has to say so by an id, or to do no
-    harm when it is done again. What the store itself answers, a refusal too, is the caller's.
+    harm when it is done again. What the store itself answers, a refusal too, is the caller's. So is what no patience
+    helps against: `AccessDenied`, also by a node that came back with other tokens, and `ActorNotRunning` for a store
+    that has been stopped, or did not come back with its node.
     """
     pause = _SHORTEST
     level = logging.WARNING
@@ -32,6 +34,10 @@ async def insist(ask: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwar
             return await ask(*args, **kwargs)
         except (LinkLost, ConnectFailed) as error:
             logger.log(level, "the store can't be reached; trying again until it can: %s", error)
+        except ActorNotRunning as error:
+            if isinstance(error.__cause__, AccessDenied):
+                raise error.__cause__ from None
+            raise
         level = logging.DEBUG
         await anyio.sleep(pause)
         pause = min(2 * pause, _LONGEST)

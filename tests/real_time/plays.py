@@ -75,6 +75,15 @@ async def leave_with_3(store: Store, event: ExecutionEvent) -> None:
     os._exit(3)
 
 
+async def leave_with_0(store: Store, event: ExecutionEvent) -> None:
+    os._exit(0)
+
+
+async def terminate_itself(store: Store, event: ExecutionEvent) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await anyio.sleep_forever()
+
+
 # Runners
 
 
@@ -118,6 +127,14 @@ async def die_once(task: object, rollout: AttemptedRollout) -> float:
     if rollout.attempt.sequence_id == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return 1.0
+
+
+async def exit_at_work(store: Store, number: int, event: ExecutionEvent) -> None:
+    await Runner(leave, store, worker_id=f"runner-{number}").run(event)
+
+
+async def leave(task: object) -> float:
+    os._exit(0)
 
 
 async def be_terminated(store: Store, number: int, event: ExecutionEvent) -> None:

@@ -161,6 +161,13 @@ def test_rollout_of_a_killed_runner_is_released(both: Both, backend: Backend) ->
     assert attempt.status == "unresponsive"
 
 
+def test_rollout_of_a_runner_that_exits_without_an_error_is_released_too(both: Both, backend: Backend) -> None:
+    store = MemoryStore()
+    both(**QUICK, n_runners=2).execute(plays.enqueue_one, plays.exit_at_work, store)
+    (rollout,) = read(store, backend)
+    assert rollout.status == "failed"
+
+
 def test_other_runner_takes_the_rollout_of_a_killed_one(both: Both, backend: Backend) -> None:
     store = MemoryStore()
     strategy = both(n_runners=2, allowed_exit_codes=(0, -9))
@@ -174,6 +181,15 @@ def test_algorithm_that_exits_is_named_with_its_code_and_last_words(both: Both) 
     with pytest.raises(ExecutionError, match=r"algorithm: process \d+ exited with code 3; its exit code 3") as caught:
         both(main_process="runner").execute(plays.leave_with_3, plays.run, MemoryStore())
     assert "out of ideas" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "how"),
+    [(plays.leave_with_0, "exited with code 0"), (plays.terminate_itself, "terminated by SIGTERM")],
+)
+def test_algorithm_that_vanishes_is_an_error_whatever_its_code(both: Both, algorithm: Any, how: str) -> None:
+    with pytest.raises(ExecutionError, match=rf"algorithm: .*{how}(?s:.*) before it returned"):
+        both(main_process="runner", **QUICK).execute(algorithm, plays.wait_for_stop, MemoryStore())
 
 
 def test_rollout_that_the_end_cut_short_did_not_succeed(both: Both, backend: Backend) -> None:

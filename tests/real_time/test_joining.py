@@ -298,6 +298,30 @@ def test_runner_outlives_the_algorithm_and_serves_the_next(sides: Sides) -> None
     assert runner.wait(END) == 0
 
 
+@pytest.mark.parametrize(
+    ("is_known", "reason"), [(True, "was started again, without"), (False, "refused: give a valid token")]
+)
+@pytest.mark.parametrize("runner", ["run", "wait_for_stop"])
+def test_runner_that_lost_its_execution_for_good_says_so(
+    sides: Sides, tmp_path: Path, runner: str, is_known: bool, reason: str
+) -> None:
+    async def have_no_store() -> None:
+        tokens = la.Tokens.load(sides.token_file) if is_known else la.Tokens.new()
+        async with la.open_system(listen=f"grpc://127.0.0.1:{sides.port}", tokens=tokens):
+            codes.append(await anyio.to_thread.run_sync(joined.wait, END))
+
+    codes: list[int] = []
+    first = sides.program("algorithm", "wait_forever")
+    joined = sides.program(runner=runner)
+    until(lambda: "has joined" in sides.log(0))
+    first.kill()
+    first.wait()
+    anyio.run(have_no_store, backend=sides.backend)
+    assert codes == [1]
+    last = sides.log(1).splitlines()[-1]
+    assert re.search(rf"ExecutionError: the execution at grpc://\S+ is gone: .*{reason}.*; start", last)
+
+
 def test_no_rollout_is_lost_or_run_twice_over_a_connection_that_is_reset_again_and_again(sides: Sides) -> None:
     async def algorithm(store: Store, event: ExecutionEvent) -> None:
         runner.append(sides.program(n_runners=2, port=proxy.port))

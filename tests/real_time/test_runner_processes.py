@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import anyio
 
@@ -74,3 +76,19 @@ class Keen:
     async def on_start(self) -> None:
         self.runner = await la.spawn(Runner, die_once, self.store, worker_id="keen", heartbeat_interval=0.1)
         await self.runner.run.tell()
+
+
+def test_fork_has_an_id_of_its_own() -> None:
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=20, check=True)
+    assert len(set(done.stdout.split())) == 2
+
+
+FORK = """
+import os
+from lightactors.training.runners.workers import process_id
+process_id()
+child = os.fork()
+os.write(1, f"{process_id()} ".encode())
+if child:
+    os.waitpid(child, 0)
+"""

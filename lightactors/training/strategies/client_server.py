@@ -154,8 +154,8 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
     async def _run_runners(self, runner: RunnerBundle) -> None:
         way = Way(self._address(self.server_port), self.token_file, self.tls)
 
-        async def release(pid: int) -> None:
-            await release_workers(await way.store(), pid)
+        async def release(process: str) -> None:
+            await release_workers(await way.store(), process)
 
         place: Place = "thread" if self.n_runners == 1 else "process"
         joined = Joined(runner, way, self.graceful_timeout)

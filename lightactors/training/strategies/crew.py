@@ -24,8 +24,8 @@ logger = logging.getLogger("lightactors")
 
 ALGORITHM = "algorithm"
 
-Release = Callable[[int], Awaitable[None]]
-"""Gives up, in the store, the workers of a process that is gone; it gets the process's id."""
+Release = Callable[[str], Awaitable[None]]
+"""Gives up, in the store, the workers of a process that is gone; it gets the id that they announced."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Crew:
 
     All are to end when the algorithm has, when a bundle raises, and when the last runner's process has died. One
     runner's process that dies is a loss that the others make good: its rollouts are released, and its exit
-    code is an error at the end.
+    code is an error at the end. The algorithm's process is one that nobody makes good, whatever its exit code.
     """
 
     def __init__(self, spawner: Spawner, ladder: Ladder, allowed_exit_codes: Collection[int], release: Release) -> None:
@@ -91,27 +91,32 @@ class Crew:
         return None
 
     async def _run(self, member: Member, part: Part) -> None:
+        cut_short: ActorStopped | None = None
+        process: str | None = None  # until it has told, nothing is under way in it
         try:
             if not self.event.is_set():
                 self._playing[member.name] = part
+                process = await part.process_id()
                 await part.run()
         except ActorStopped as stopped:
+            cut_short = stopped
             logger.info("%s was cut short: %s", member.name, stopped)
-            if not self.event.is_set():
-                self._deaths.append(str(stopped.__cause__ or stopped))
         finally:
             self._playing.pop(member.name, None)
+            has_vanished = cut_short is not None and not self.event.is_set()
             await stop(part)
-            await self._look_at_the_end(member, part)
+            cell = cell_of(part, "look")
+            if isinstance(cell, ProcessCell):
+                await self._look_at_the_end(member, cell, process, is_done=cut_short is None)
+        if cut_short is not None and has_vanished:
+            self._miss(member, cut_short)
 
-    async def _look_at_the_end(self, member: Member, part: Part) -> None:
-        """Give up the workers of a process that did not end by itself, and see whether it may end as it did."""
-        cell = cell_of(part, "look")
-        if not isinstance(cell, ProcessCell):
-            return
+    async def _look_at_the_end(self, member: Member, cell: ProcessCell, process: str | None, *, is_done: bool) -> None:
+        """Give up the workers of a process that was not done, and see whether it may end as it did."""
         code = None if cell.exit is None else cell.exit.returncode
-        if code != 0 and cell.pid is not None:
-            await self._give_up(member, cell.pid)
+        # Not by the code alone: an agent may leave with 0 in the middle of its rollout.
+        if (code != 0 or not is_done) and process is not None:
+            await self._give_up(member, process)
         if code not in self._allowed_exit_codes:
             error = ExecutionError(
                 f"{member.name}: process {cell.pid} {cell.exit or 'has not ended'}; its exit code {code} is not among "
@@ -120,12 +125,19 @@ class Crew:
             error.__cause__ = cell.error if isinstance(cell.error, ProcessDied) else None
             self._errors.append(error)
 
-    async def _give_up(self, member: Member, pid: int) -> None:
+    def _miss(self, member: Member, stopped: ActorStopped) -> None:
+        """Note that a member has gone without a word, and not because it was asked to."""
+        how = str(stopped.__cause__ or stopped)
+        self._deaths.append(how)
+        if member.name == ALGORITHM and not self._errors:
+            self._errors.append(ExecutionError(f"{ALGORITHM}: {how}; it has ended before it returned"))
+
+    async def _give_up(self, member: Member, process: str) -> None:
         """Release what the process was working on, if the store is still there."""
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + self._ladder.drain) as scope:
-            await self._release(pid)
+            await self._release(process)
         if scope.cancelled_caught:
-            logger.error("the store could not be told in time that %s, process %s, is gone", member.name, pid)
+            logger.error("the store could not be told in time that the process of %s is gone", member.name)
 
     def _note_who_is_left(self, member: Member) -> None:
         if member.name == ALGORITHM or not self._names:

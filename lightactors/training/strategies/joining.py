@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import anyio
 
+from lightactors.actors import Flag
 from lightactors.address import Address
-from lightactors.errors import ActorNotRunning, ConnectFailed, SendError, raise_together
+from lightactors.errors import ActorNotRunning, ConnectFailed, ExecutionError, SendError, raise_together
 from lightactors.remote.connect import connect
 from lightactors.security import Tls, read_token
 from lightactors.training.events import ExecutionEvent
@@ -26,7 +27,7 @@ logger = logging.getLogger("lightactors")
 C = TypeVar("C")
 
 _GOODBYE = 1.0
-"""Seconds that saying goodbye may take."""
+"""Seconds that saying goodbye may take, and hearing that nobody is there to say it to."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Way:
 class Joined:
     """A runner's bundle with the way to its store: it is asked to stop when the execution there ends.
 
-    It may then finish for `grace` seconds, and is cancelled after that: nobody may be left there to report to.
+    It may then finish for `grace` seconds, and is cancelled after that: nobody may be left there to report to. One
+    whose execution is gone without a word, not only out of reach, ends with an `ExecutionError`.
     """
 
     bundle: RunnerBundle
@@ -83,24 +85,46 @@ class Joined:
         name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
         errors: list[Exception] = []
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._attend, meeting, name, event, tasks.cancel_scope)
+            attended = Flag()
+
+            async def attend() -> None:
+                try:
+                    await self._attend(meeting, name)
+                except ExecutionError as gone:
+                    errors.append(gone)
+                event.set()
+                attended.set()
+                tasks.cancel_scope.deadline = anyio.current_time() + self.grace
+
+            tasks.start_soon(attend)
             try:
                 await self.bundle(store, number, event)
             except Exception as error:
-                errors.append(error)
+                if _is_loss(error):  # then the meeting is about to be missed too, and that says more
+                    with anyio.move_on_after(_GOODBYE):
+                        await attended.wait()
+                if not (errors and _is_loss(error)):
+                    errors.append(error)
             tasks.cancel_scope.cancel()
         with anyio.move_on_after(_GOODBYE):
             await _say_goodbye(meeting, name)
         raise_together(f"runner {number} failed more than once", errors)
 
-    async def _attend(self, meeting: Meeting, name: str, event: ExecutionEvent, scope: anyio.CancelScope) -> None:
+    async def _attend(self, meeting: Meeting, name: str) -> None:
+        """Wait until the execution is to end. Raises `ExecutionError` if it is gone instead."""
         try:
             await insist(meeting.attend, name)
-            logger.info("the execution at %s ends", self.way.address)
         except SendError as error:
-            logger.error("the execution at %s is not to be reached any more: %s", self.way.address, error)
-        event.set()
-        scope.deadline = anyio.current_time() + self.grace
+            why = error.__cause__ or error
+            raise ExecutionError(
+                f"the execution at {self.way.address} is gone: {why}; start the runner again when there is another one"
+            ) from error
+        logger.info("the execution at %s ends", self.way.address)
+
+
+def _is_loss(error: Exception) -> bool:
+    """Tell whether nothing but messages that were not delivered is what went wrong."""
+    return isinstance(error, SendError) or (isinstance(error, ExceptionGroup) and error.split(SendError)[1] is None)
 
 
 async def _say_goodbye(meeting: Meeting, name: str) -> None:

@@ -16,25 +16,38 @@ STORE = "store"
 
 
 class Attendance:
-    """Who has come over the network and not left yet."""
+    """Who has come over the network and not left yet.
+
+    One name may attend several times at once: the end of a link may be noticed here after its runner has come again
+    over the next one.
+    """
 
     def __init__(self) -> None:
-        self._names: set[str] = set()
+        self._tickets: dict[str, set[object]] = {}
         self._nobody = Flag()
         self._nobody.set()
 
-    def come(self, name: str) -> None:
-        if name not in self._names:
+    def come(self, name: str) -> object:
+        """Note that somebody comes; return a ticket, by which this very time is known."""
+        if name not in self._tickets:
             logger.info("runner %s has joined", name)
-        if not self._names:
+        if not self._tickets:
             self._nobody = Flag()
-        self._names.add(name)
+        ticket = object()
+        self._tickets.setdefault(name, set()).add(ticket)
+        return ticket
+
+    def lose(self, name: str, ticket: object) -> None:
+        """Note that a ticket is of no use any more; whoever has no other has left."""
+        tickets = self._tickets.get(name, set())
+        tickets.discard(ticket)
+        if not tickets:
+            self.leave(name)
 
     def leave(self, name: str) -> None:
-        if name in self._names:
+        if self._tickets.pop(name, None) is not None:
             logger.info("runner %s has left", name)
-        self._names.discard(name)
-        if not self._names:
+        if not self._tickets:
             self._nobody.set()
 
     async def until_all_have_left(self) -> None:
@@ -52,11 +65,11 @@ class Meeting:
     @handler(idempotent=True, interleaved=True, roles=("runner",))
     async def attend(self, name: str) -> None:
         """Come, and return when the execution is to end; whoever loses the link attends again."""
-        self._attendance.come(name)
+        ticket = self._attendance.come(name)
         try:
             await self._event
         except BaseException:
-            self._attendance.leave(name)
+            self._attendance.lose(name, ticket)
             raise
 
     @handler(idempotent=True, roles=("runner",))

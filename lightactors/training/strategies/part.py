@@ -7,6 +7,7 @@ from typing import Any
 
 from lightactors.contract import actor, handler
 from lightactors.training.events import ExecutionEvent
+from lightactors.training.runners.workers import process_id
 
 
 @actor
@@ -19,6 +20,11 @@ class Part:
         self._bundle = bundle
         self._given = given
         self._event = ExecutionEvent() if event is None else event
+
+    @handler
+    def process_id(self) -> str:
+        """Return the id that workers of this process announce themselves with."""
+        return process_id()
 
     @handler(interleaved=True)
     async def run(self) -> None:

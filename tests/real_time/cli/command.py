@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,17 @@ from lightactors.cli.exits import Exit
 from tests.real_time.programs import ROOT, TAG, left_of
 
 LIGHTACTORS = [sys.executable, "-W", "error", "-m", "lightactors"]
+
+_HASTY = """
+import os
+os.environ["GRPC_VERBOSITY"] = "NONE"
+from lightactors.cli import joining, main, session
+joining._GRACE = session._OPENS_WITHIN = 0.3
+main()
+"""
+
+HASTY = [sys.executable, "-W", "error", "-c", _HASTY]
+"""The same, with less patience than users have: for tests that see it come to its end."""
 
 
 def surroundings(tag: str = "", more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -28,11 +39,15 @@ def surroundings(tag: str = "", more: Mapping[str, str] | None = None) -> dict[s
 
 
 def lightactors(
-    *arguments: str | Path, cwd: Path, seconds: float = 30, variables: Mapping[str, str] | None = None
+    *arguments: str | Path,
+    cwd: Path,
+    seconds: float = 30,
+    variables: Mapping[str, str] | None = None,
+    program: Sequence[str] = LIGHTACTORS,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
-        [*LIGHTACTORS, *map(str, arguments)],
+        [*program, *map(str, arguments)],
         cwd=cwd,
         env=surroundings(more=variables),
         capture_output=True,
@@ -53,13 +68,19 @@ def refusal(done: subprocess.CompletedProcess[str], exit: Exit) -> str:
 class Command:
     """A command that runs until it is stopped. What it prints goes to files, so that nobody has to read along."""
 
-    def __init__(self, *arguments: str | Path, cwd: Path, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str | Path,
+        cwd: Path,
+        variables: Mapping[str, str] | None = None,
+        program: Sequence[str] = LIGHTACTORS,
+    ) -> None:
         self.tag = f"{uuid.uuid4()}"
         self._output = cwd / f"{self.tag}.out"
         self._errors = cwd / f"{self.tag}.err"
         with self._output.open("w") as output, self._errors.open("w") as errors:
             self.process = subprocess.Popen(
-                [*LIGHTACTORS, *map(str, arguments)],
+                [*program, *map(str, arguments)],
                 cwd=cwd,
                 env=surroundings(self.tag, variables),
                 stdin=subprocess.DEVNULL,
@@ -91,9 +112,14 @@ class Command:
 
 
 @contextmanager
-def running(*arguments: str | Path, cwd: Path, variables: Mapping[str, str] | None = None) -> Iterator[Command]:
+def running(
+    *arguments: str | Path,
+    cwd: Path,
+    variables: Mapping[str, str] | None = None,
+    program: Sequence[str] = LIGHTACTORS,
+) -> Iterator[Command]:
     """Run a command during the block; kill what is left of it afterwards."""
-    command = Command(*arguments, cwd=cwd, variables=variables)
+    command = Command(*arguments, cwd=cwd, variables=variables, program=program)
     try:
         yield command
     finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from lightactors.cli.exits import Exit
 from lightactors.training.records import RolloutConfig
 from tests.real_time.cli.client import Clients
-from tests.real_time.cli.command import Command, lightactors, running
+from tests.real_time.cli.command import HASTY, Command, lightactors, running, surroundings
 from tests.real_time.programs import left_of, time_until_nothing_is_left_of
 
 JOINED = r"run(s)? crew\.agents:\w+ for grpc://"
@@ -164,7 +166,7 @@ def test_store_that_is_stopped_lets_runners_finish(
 
 
 def test_rollout_of_a_runner_that_had_to_be_killed_is_released(client: Clients, address: str, project: Path) -> None:
-    with running(*runners_of(address, "stubborn", "--grace", "0.1"), cwd=project) as runners:
+    with running(*runners_of(address, "stubborn", "--grace", "0.1"), cwd=project, program=HASTY) as runners:
         client(address).enqueue(30)
         client(address).wait_until_one_runs()
         assert runners.stop(seconds=30) == Exit.OK
@@ -182,3 +184,17 @@ def test_store_stops_in_order(store: Command, address: str, number: signal.Signa
     assert store.stop(number) == Exit.OK
     assert "Traceback" not in store.errors
     assert not left_of(store.tag)
+
+
+def test_ctrl_c_after_the_end_changes_nothing(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LATE], env=surroundings(), cwd=tmp_path, timeout=20, check=False)
+    assert done.returncode == Exit.OK
+
+
+LATE = """
+import os, signal
+import anyio
+from lightactors.cli.running import until_stopped
+until_stopped(anyio.lowlevel.checkpoint)
+os.kill(os.getpid(), signal.SIGINT)
+"""

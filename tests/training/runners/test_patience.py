@@ -10,8 +10,9 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from lightactors.errors import AccessDenied, ConnectFailed, LinkLost
+from lightactors.errors import AccessDenied, ActorNotRunning, ConnectFailed, LinkLost
 from lightactors.training.events import ExecutionEvent
+from lightactors.training.patience import insist
 from lightactors.training.records import AttemptedRollout, EnqueueRolloutRequest, Resources, RolloutConfig
 from lightactors.training.runners.runner import Runner
 from lightactors.training.stores.contract import Store
@@ -209,9 +210,18 @@ async def test_runner_is_stopped_while_the_store_is_away(first: int) -> None:
     assert anyio.current_time() <= before + 2
 
 
-async def test_what_no_patience_helps_against_ends_the_run() -> None:
+@pytest.mark.parametrize("error", [AccessDenied, ActorNotRunning])
+async def test_what_no_patience_helps_against_ends_the_run(error: type[Exception]) -> None:
     far = Far(MemoryStore())
-    far.error = AccessDenied
+    far.error = error
     far.request_is_lost = lambda _: True
-    with pytest.raises(AccessDenied):
+    with pytest.raises(error):
         await Runner(Seen(), cast("Store", far), worker_id="w").run()
+
+
+async def test_store_that_refuses_us_at_its_return_is_named_as_the_reason() -> None:
+    async def ask() -> None:
+        raise ActorNotRunning("the store stopped before it handled this") from AccessDenied("no such token")
+
+    with pytest.raises(AccessDenied, match="no such token"):
+        await insist(ask)
