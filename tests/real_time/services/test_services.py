@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -69,6 +70,10 @@ class Shop:
     @la.handler
     def sell(self) -> None:
         raise OutOfStock("the shelf is empty")
+
+    @la.handler
+    def leave(self) -> None:
+        sys.exit("closing time")
 
     @la.handler
     def complain(self, text: str, times: int) -> None:
@@ -171,6 +176,14 @@ async def test_error_has_its_name_and_no_traceback() -> None:
         assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "OutOfStock: the shelf is empty")
         assert reason_of(error) == "OutOfStock"
         assert ".py" not in str(error.trailing_metadata())
+
+
+async def test_sys_exit_of_a_handler_is_an_error_of_its_call_only() -> None:
+    async with shop() as (_, caller):
+        error = await refusal(lambda: caller.call("leave"))
+        assert (error.code(), reason_of(error)) == (grpc.StatusCode.INTERNAL, "ExecutionError")
+        assert "sys.exit('closing time') was called" in str(error.details())
+        assert (await caller.call("double")).value == 42
 
 
 @pytest.mark.parametrize("text", ["a", "ä", "🐟", "\n"])
