@@ -7,7 +7,6 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -35,6 +34,9 @@ _CLOSES_WITHIN = 1.0
 MAX_MESSAGE = 4 * 2**20
 """Bytes that one gRPC message may have. A link's larger messages come in pieces."""
 
+MAX_LINKS = 4_096
+"""Links that a node serves at once, those included whose other end has not said its hello."""
+
 Accept = Callable[[StreamCarrier, Hello, str, Role], None]
 """What is done at home about a new link: its carrier, who speaks, from where, and as what."""
 
@@ -51,6 +53,7 @@ class Server:
         self._tokens = tokens
         self._services: list[grpc.GenericRpcHandler] = [_LinkHandler(self._serve_link)]
         self._server: grpc.aio.Server
+        self._links = 0
         self.addresses: list[Address] = []
 
     # At home
@@ -60,12 +63,11 @@ class Server:
         self.addresses = await self._io.call(lambda: self._open(addresses, tls))
 
     async def close(self) -> None:
-        """Take no more calls, and end those that are under way."""
+        """Take no more calls, and end those that are under way.
+
+        gRPC removes its socket files, first of all: later there may be those of a successor.
+        """
         await self._io.call(lambda: self._server.stop(_CLOSES_WITHIN))
-        for address in self.addresses:
-            if address.scheme == "unix":
-                with suppress(FileNotFoundError):
-                    os.unlink(address.socket)
 
     def add(self, service: grpc.GenericRpcHandler) -> None:
         """Serve this too, from now on."""
@@ -83,9 +85,19 @@ class Server:
         interceptors = [] if self._tokens is None else [TokenInterceptor(self._tokens)]
         self._server = grpc.aio.server(interceptors=interceptors, options=options.server(MAX_MESSAGE))
         self._server.add_generic_rpc_handlers((_All(self._services),))
-        bound = [self._bind(address, tls) for address in addresses]
+        try:
+            bound = [self._bind(address, tls) for address in addresses]
+        except BaseException:
+            await self._give_up()
+            raise
         await self._server.start()
         return bound
+
+    async def _give_up(self) -> None:
+        """Let go of what is bound: gRPC does so for a server that has run, and for no other."""
+        self._services.clear()
+        await self._server.start()
+        await self._server.stop(0)
 
     def _bind(self, address: Address, tls: Tls | None) -> Address:
         if address.scheme == "unix":
@@ -112,6 +124,15 @@ class Server:
         return address
 
     async def _serve_link(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        if self._links >= MAX_LINKS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_LINKS} links are open; try again later")
+        self._links += 1
+        try:
+            await self._greet_and_carry(context)
+        finally:
+            self._links -= 1
+
+    async def _greet_and_carry(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         role = self.role_of(context)
         await context.send_initial_metadata((WELCOME,))
         try:
@@ -170,12 +191,23 @@ def _clear(path: str) -> None:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise ConfigurationError(f"unix:{path} is a file, and no socket; choose another path, or remove it")
+        if _is_alive(path):
+            raise ConfigurationError(f"unix:{path} is in use by another process; choose another path, or stop that one")
+        os.unlink(path)
     except FileNotFoundError:
         return
+    except PermissionError:
+        raise ConfigurationError(f"unix:{path} is not ours to open or remove; choose another path") from None
+
+
+def _is_alive(path: str) -> bool:
+    """Tell whether somebody listens there, though he may be too busy to answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
-        else:
-            raise ConfigurationError(f"unix:{path} is in use by another process; choose another path, or stop that one")
+            return False
+        except BlockingIOError:  # too many wait to be let in
+            return True
+    return True
