@@ -87,7 +87,8 @@ class Dialer(Listener):
 
     async def _find(self, kind: Contract | Behaviour[Any, ...], path: str) -> Cell:
         directory = await self.directory()
-        arrived = await directory.find(path, [] if isinstance(kind, Behaviour) else list(kind.methods))
+        handlers: list[str] = [] if isinstance(kind, Behaviour) else list(kind.methods)
+        arrived = await directory.find(path, handlers)
         if self.link is None:
             raise LinkLost(f"the link to {self.address} ended")
         try:
