@@ -19,6 +19,7 @@ from lightactors.actors import loops
 from lightactors.actors.ref import cell_of
 from lightactors.errors import AccessDenied, LightActorsError, SendError
 from lightactors.remote import tracing
+from lightactors.remote.standin import StandIn
 from lightactors.services.calls import BadRequest, Call, Calls
 from lightactors.services.model import File
 from lightactors.services.status import TooLarge, status_of
@@ -94,7 +95,8 @@ class TypedService:
     def _bound(self, call: Call, trace: str = "") -> Any:
         """Return the handler, as part of a trace if there is one."""
         method = self._methods[call.method.name]
-        if trace and (traced := tracing.within(trace, method)) is not method:
+        # An actor elsewhere is sent the trace that its caller is in; its stand-in keeps a codec for each method it sees.
+        if trace and not isinstance(self._cell, StandIn) and (traced := tracing.within(trace, method)) is not method:
             return self._cell.bind(traced)
         return getattr(self.ref, method.name)
 

@@ -25,6 +25,7 @@ from lightactors.errors import ConfigurationError, ContractError
 from lightactors.services.schema import file_of
 from lightactors.training.stores.memory import MemoryStore
 from tests.real_time.services.callers import Caller, reason_of, refusal, violations_of
+from tests.remote.pair import standin_of
 
 
 class OutOfStock(Exception):
@@ -133,6 +134,12 @@ async def test_remote_actor_is_served_too() -> None:
         await la.serve(far, service="shop.v1.Shop")
         caller = Caller(system.addresses[0], file_of(Shop, package="shop.v1"))
         assert (await caller.call("double", number=4)).value == 8
+        kept = []
+        for number in range(1, 10):
+            metadata = [("traceparent", f"00-{number:032x}-b7ad6b7169203331-01")]
+            assert (await caller.send("trace", b"", metadata=metadata)).value == f"{number:032x}"
+            kept.append(len(standin_of(far).refs._methods))  # noqa: SLF001
+        assert kept[-1] == kept[0]  # codecs: one for each method, however many traces there are
 
 
 async def test_stream_brings_its_items() -> None:
