@@ -95,7 +95,7 @@ class TypedService:
     def _bound(self, call: Call, trace: str = "") -> Any:
         """Return the handler, as part of a trace if there is one."""
         method = self._methods[call.method.name]
-        # An actor elsewhere is sent the trace that its caller is in; its stand-in keeps a codec for each method it sees.
+        # An actor elsewhere is sent the trace that its caller is in; its stand-in has a codec for each method it sees.
         if trace and not isinstance(self._cell, StandIn) and (traced := tracing.within(trace, method)) is not method:
             return self._cell.bind(traced)
         return getattr(self.ref, method.name)
