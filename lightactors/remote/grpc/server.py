@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -30,6 +31,8 @@ _GREETS_WITHIN = 10.0
 
 _CLOSES_WITHIN = 1.0
 """Seconds that calls of typed services have to end when the node does; links have said goodbye before."""
+
+_LOOPBACKS = (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")
 
 MAX_MESSAGE = 4 * 2**20
 """Bytes that one gRPC message may have. A link's larger messages come in pieces."""
@@ -102,6 +105,15 @@ class Server:
     def _bind(self, address: Address, tls: Tls | None) -> Address:
         if address.scheme == "unix":
             return self._bind_unix(address)
+        if not _is_localhost(address):
+            return self._bind_port(address, tls)
+        # gRPC would be content with one of them, and a caller may try the other one first.
+        port = address.port or _free_port()
+        for host in _loopbacks():
+            self._bind_port(replace(address, host=host, port=port), tls)
+        return address.with_port(port)
+
+    def _bind_port(self, address: Address, tls: Tls | None) -> Address:
         try:
             if address.is_tls:
                 assert tls is not None, "check_listen has refused this"
@@ -173,6 +185,34 @@ class _LinkHandler(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         return self._handler if handler_call_details.method == "/lightactors.v1.Link/Open" else None
+
+
+def _is_localhost(address: Address) -> bool:
+    return address.host.lower().rstrip(".") == "localhost"
+
+
+def _loopbacks() -> list[str]:
+    """Return the addresses of localhost that this machine has."""
+    return [host for family, host in _LOOPBACKS if _can_bind(family, host, 0)]
+
+
+def _free_port() -> int:
+    """Return a port that is free on all of them."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if all(_can_bind(family, host, port) for family, host in _LOOPBACKS if _can_bind(family, host, 0)):
+            return port
+
+
+def _can_bind(family: socket.AddressFamily, host: str, port: int) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, port))
+    except OSError:
+        return False
+    return True
 
 
 def _why_not(address: Address) -> str:

@@ -127,3 +127,20 @@ async def can_connect(address: str) -> bool:
         except ConnectFailed:
             return False
         return True
+
+
+@pytest.mark.parametrize("taken", [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+async def test_localhost_is_all_of_it_or_refused(taken: tuple[socket.AddressFamily, str]) -> None:
+    family, host = taken
+    try:
+        other = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+    with other, pytest.raises(ConfigurationError, match="Address already in use"):
+        async with la.open_system(listen=f"grpc://localhost:{other.getsockname()[1]}"):
+            raise AssertionError("it listens")
+    async with la.open_system(listen="grpc://localhost:0") as system:
+        port = system.addresses[0].rpartition(":")[2]
+        async with la.open_system("caller"):
+            for name in ("127.0.0.1", "[::1]" if ":" in host else "localhost"):
+                await la.connect(f"grpc://{name}:{port}")
