@@ -124,7 +124,8 @@ class _BoundPlain(_Bound):
                 cell.handled += 1
                 try:
                     value = self._function(cell.actor, *args, **kwargs)
-                except Exception as error:
+                except BaseException as raised:
+                    error = loop.failure(raised)
                     raise self._explain(error, args, kwargs)  # noqa: B904 (the very error, or a clearer one)
                 finally:
                     loop.inline = None

@@ -88,7 +88,8 @@ class Dialer(Listener):
 
     async def _find(self, kind: Contract | Behaviour[Any, ...], path: str) -> Cell:
         directory = await self.directory()
-        arrived = await directory.find(path, [] if isinstance(kind, Behaviour) else list(kind.methods))
+        handlers: list[str] = [] if isinstance(kind, Behaviour) else list(kind.methods)
+        arrived = await directory.find(path, handlers)  # pyright: ignore[reportGeneralTypeIssues] (it takes `find` for a stream)
         if self.link is None:
             raise LinkLost(f"the link to {self.address} ended")
         try:

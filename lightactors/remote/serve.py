@@ -238,12 +238,14 @@ class Port:
             else:
                 mailbox.idle = True
 
-    def deliver(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None) -> None:
+    def deliver(
+        self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None, trace: str
+    ) -> None:
         """Queue a call; raise `ActorNotRunning`."""
         if self._is_relay:
-            cast("StandIn", self.cell).relay(method, args, kwargs, ask)
+            cast("StandIn", self.cell).relay(method, args, kwargs, ask, trace)
         else:
-            self.mailbox.deliver((method, args, kwargs, ask))
+            self.mailbox.deliver((_traced(method, trace), args, kwargs, ask))
 
     def deliver_message(self, message: Any, ask: WireAsk | None) -> None:
         """Queue a behaviour's message; raise `ActorNotRunning`."""
@@ -316,11 +318,11 @@ class ServiceOfNode:
     def _ask_method(self, port: Port, frame: frames.Ask) -> None:
         codec = port.codec(frame.method)
         args, kwargs = codec.decode_call(frame.body)
-        method = tracing.within(frame.trace, codec.method) if frame.trace else codec.method
         if port.runs_here(codec):
-            self.reply(frame.id, codec, port.run(method, args, kwargs))
+            self.reply(frame.id, codec, port.run(_traced(codec.method, frame.trace), args, kwargs))
         else:
-            port.deliver(method, args, kwargs, self._serve(WireAsk(self, port.cell, frame.id, codec)))
+            ask = self._serve(WireAsk(self, port.cell, frame.id, codec))
+            port.deliver(codec.method, args, kwargs, ask, frame.trace)
 
     def _ask_behaviour(self, port: Port, frame: frames.Ask) -> None:
         codec = port.message()
@@ -347,8 +349,7 @@ class ServiceOfNode:
             else:
                 codec = port.codec(frame.method)
                 args, kwargs = codec.decode_call(frame.body)
-                method = tracing.within(frame.trace, codec.method) if frame.trace else codec.method
-                port.deliver(method, args, kwargs, None)
+                port.deliver(codec.method, args, kwargs, None, frame.trace)
         except LinkError:
             raise
         except LightActorsError as error:
@@ -483,6 +484,10 @@ class ServiceOfNode:
     def forget(self, target: int) -> None:
         """The actor has ended."""
         self._ports.pop(target, None)
+
+
+def _traced(method: Method, trace: str) -> Method:
+    return tracing.within(trace, method) if trace else method
 
 
 def _seconds(value: float) -> float:

@@ -232,10 +232,12 @@ class StandIn(Cell):
 
     # For others
 
-    def relay(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None) -> None:
+    def relay(
+        self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any], ask: WireAsk | None, trace: str
+    ) -> None:
         """Send on what has come over another link; raise `ActorNotRunning` and `CannotTravel`."""
         codec = self.refs.method(method)
-        self.mailbox.deliver((Call(codec, self.encoded(codec, args, kwargs)), args, kwargs, ask))
+        self.mailbox.deliver((Call(codec, self.encoded(codec, args, kwargs), trace), args, kwargs, ask))
 
     def relay_message(self, message: Any, ask: WireAsk | None) -> None:
         self.mailbox.deliver((self.message(message), (), {}, ask))

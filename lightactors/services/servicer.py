@@ -1,7 +1,8 @@
 """A typed service: the handlers of one actor as methods that any language calls.
 
 A client's deadline, and its cancelling, cancel the handler. Requests are read here and not by gRPC, which would
-answer one that can't be read with INTERNAL or UNKNOWN.
+answer one that can't be read with INTERNAL or UNKNOWN. Nor does a handler's `sys.exit()` get to gRPC, which crashes
+on it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any, TypeAlias
 import grpc
 from grpc_status import rpc_status
 
+from lightactors.actors import loops
 from lightactors.actors.ref import cell_of
 from lightactors.errors import AccessDenied, LightActorsError, SendError
 from lightactors.remote import tracing
+from lightactors.remote.standin import StandIn
 from lightactors.services.calls import BadRequest, Call, Calls
 from lightactors.services.model import File
 from lightactors.services.status import TooLarge, status_of
@@ -65,8 +68,8 @@ class TypedService:
                 with tracing.entered(trace := _trace_of(context)):  # for an actor elsewhere, or one that answers here
                     value = await self._bound(call, trace)(*args, **kwargs)
                 return self._reply(call, value)
-            except Exception as error:
-                await _abort(context, error, call)
+            except BaseException as raised:
+                await _abort(context, loops.current().failure(raised), call)
                 raise  # never reached: `abort` raises
 
         return unary
@@ -78,8 +81,8 @@ class TypedService:
                 async with aclosing(self._bound(call)(*args, **kwargs)) as items:
                     async for item in items:
                         yield self._reply(call, item)
-            except Exception as error:
-                await _abort(context, error, call)
+            except BaseException as raised:
+                await _abort(context, loops.current().failure(raised), call)
 
         return stream
 
@@ -92,7 +95,8 @@ class TypedService:
     def _bound(self, call: Call, trace: str = "") -> Any:
         """Return the handler, as part of a trace if there is one."""
         method = self._methods[call.method.name]
-        if trace and (traced := tracing.within(trace, method)) is not method:
+        # An actor elsewhere is sent the trace that its caller is in; its stand-in has a codec for each method it sees.
+        if trace and not isinstance(self._cell, StandIn) and (traced := tracing.within(trace, method)) is not method:
             return self._cell.bind(traced)
         return getattr(self.ref, method.name)
 

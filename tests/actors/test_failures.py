@@ -465,6 +465,25 @@ async def test_sys_exit_in_a_told_handler_is_the_actors_failure() -> None:
         await program()
 
 
+@pytest.mark.parametrize("handler", ["leave", "leave_later"])
+async def test_sys_exit_in_an_asked_handler_is_the_askers_error(handler: str) -> None:
+    @la.actor
+    class Leaver:
+        @la.handler
+        def leave(self) -> None:
+            raise SystemExit(3)
+
+        @la.handler
+        async def leave_later(self) -> None:
+            raise SystemExit(3)
+
+    async with la.open_system():
+        leaver = await la.spawn(Leaver)
+        for _ in range(2):
+            with pytest.raises(ExecutionError, match=r"sys\.exit\(3\)"):
+                await getattr(leaver, handler)()
+
+
 async def test_repr_that_raises_keeps_no_actor_from_ending() -> None:
     class Broken:
         def __repr__(self) -> str:

@@ -61,8 +61,8 @@ class Channel:
         try:
             async with asyncio.timeout(_ANSWERS_WITHIN):
                 # Before anything is written: a write to a call that was refused makes an internal error of it.
-                metadata: Any = await call.initial_metadata()
-                if WELCOME not in tuple(metadata or ()):
+                metadata: list[Any] = list(await call.initial_metadata() or ())
+                if WELCOME not in metadata:
                     raise self._refusal(await call.code(), await call.details())
                 await call.write(greeting(hello))
                 data = await call.read()

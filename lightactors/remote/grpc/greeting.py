@@ -32,9 +32,11 @@ def from_wire(data: object) -> Hello:
     if not batch.HasField("hello"):
         raise LinkError("the first message of a link is a hello")
     came = batch.hello
-    role: Role = next((role for role in ROLES if role == came.role), "viewer")
+    role = _ROLES.get(came.role, "viewer")
     return Hello(came.node[:_LONG], came.system[:_LONG], came.version[:_LONG], came.limit, role, came.protocol)
 
+
+_ROLES: dict[str, Role] = {role: role for role in ROLES}
 
 _LONG = 200
 """Characters that are kept of what a stranger says of itself."""

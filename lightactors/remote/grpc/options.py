@@ -8,6 +8,9 @@ _PING_EVERY = 2_000
 _PING_WITHIN = 2_000
 """Milliseconds. What keeps quiet for longer than both is lost; C threads answer pings, so a busy handler is not."""
 
+_CALLS = 1_000
+"""Calls that one connection may have under way, those included that wait for something; further ones queue up there."""
+
 _KEEPALIVE: Options = [
     ("grpc.keepalive_time_ms", _PING_EVERY),
     ("grpc.keepalive_timeout_ms", _PING_WITHIN),
@@ -34,6 +37,7 @@ def server(max_message: int) -> Options:
         # By default bursts of more than 1,000 calls are shed at random; each that waits costs 16 KiB, a stranger's too.
         ("grpc.server.max_pending_requests", 1 << 11),
         ("grpc.server.max_pending_requests_hard_limit", 1 << 11),
+        ("grpc.max_concurrent_streams", _CALLS),
         ("grpc.max_receive_message_length", max_message),
         ("grpc.max_metadata_size", 16 * 1024),
     ]

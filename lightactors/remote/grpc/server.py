@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -32,8 +32,13 @@ _GREETS_WITHIN = 10.0
 _CLOSES_WITHIN = 1.0
 """Seconds that calls of typed services have to end when the node does; links have said goodbye before."""
 
+_LOOPBACKS = (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")
+
 MAX_MESSAGE = 4 * 2**20
 """Bytes that one gRPC message may have. A link's larger messages come in pieces."""
+
+MAX_LINKS = 4_096
+"""Links that a node serves at once, those included whose other end has not said its hello."""
 
 Accept = Callable[[StreamCarrier, Hello, str, Role], None]
 """What is done at home about a new link: its carrier, who speaks, from where, and as what."""
@@ -51,6 +56,7 @@ class Server:
         self._tokens = tokens
         self._services: list[grpc.GenericRpcHandler] = [_LinkHandler(self._serve_link)]
         self._server: grpc.aio.Server
+        self._links = 0
         self.addresses: list[Address] = []
 
     # At home
@@ -60,12 +66,11 @@ class Server:
         self.addresses = await self._io.call(lambda: self._open(addresses, tls))
 
     async def close(self) -> None:
-        """Take no more calls, and end those that are under way."""
+        """Take no more calls, and end those that are under way.
+
+        gRPC removes its socket files, first of all: later there may be those of a successor.
+        """
         await self._io.call(lambda: self._server.stop(_CLOSES_WITHIN))
-        for address in self.addresses:
-            if address.scheme == "unix":
-                with suppress(FileNotFoundError):
-                    os.unlink(address.socket)
 
     def add(self, service: grpc.GenericRpcHandler) -> None:
         """Serve this too, from now on."""
@@ -83,13 +88,32 @@ class Server:
         interceptors = [] if self._tokens is None else [TokenInterceptor(self._tokens)]
         self._server = grpc.aio.server(interceptors=interceptors, options=options.server(MAX_MESSAGE))
         self._server.add_generic_rpc_handlers((_All(self._services),))
-        bound = [self._bind(address, tls) for address in addresses]
+        try:
+            bound = [self._bind(address, tls) for address in addresses]
+        except BaseException:
+            await self._give_up()
+            raise
         await self._server.start()
         return bound
+
+    async def _give_up(self) -> None:
+        """Let go of what is bound: gRPC does so for a server that has run, and for no other."""
+        self._services.clear()
+        await self._server.start()
+        await self._server.stop(0)
 
     def _bind(self, address: Address, tls: Tls | None) -> Address:
         if address.scheme == "unix":
             return self._bind_unix(address)
+        if not _is_localhost(address):
+            return self._bind_port(address, tls)
+        # gRPC would be content with one of them, and a caller may try the other one first.
+        port = address.port or _free_port()
+        for host in _loopbacks():
+            self._bind_port(replace(address, host=host, port=port), tls)
+        return address.with_port(port)
+
+    def _bind_port(self, address: Address, tls: Tls | None) -> Address:
         try:
             if address.is_tls:
                 assert tls is not None, "check_listen has refused this"
@@ -112,6 +136,15 @@ class Server:
         return address
 
     async def _serve_link(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        if self._links >= MAX_LINKS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_LINKS} links are open; try again later")
+        self._links += 1
+        try:
+            await self._greet_and_carry(context)
+        finally:
+            self._links -= 1
+
+    async def _greet_and_carry(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         role = self.role_of(context)
         await context.send_initial_metadata((WELCOME,))
         try:
@@ -154,6 +187,34 @@ class _LinkHandler(grpc.GenericRpcHandler):
         return self._handler if handler_call_details.method == "/lightactors.v1.Link/Open" else None
 
 
+def _is_localhost(address: Address) -> bool:
+    return address.host.lower().rstrip(".") == "localhost"
+
+
+def _loopbacks() -> list[str]:
+    """Return the addresses of localhost that this machine has."""
+    return [host for family, host in _LOOPBACKS if _can_bind(family, host, 0)]
+
+
+def _free_port() -> int:
+    """Return a port that is free on all of them."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if all(_can_bind(family, host, port) for family, host in _LOOPBACKS if _can_bind(family, host, 0)):
+            return port
+
+
+def _can_bind(family: socket.AddressFamily, host: str, port: int) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, port))
+    except OSError:
+        return False
+    return True
+
+
 def _why_not(address: Address) -> str:
     """Return why an address can't be listened on, in the words of the system: gRPC only says that it can't."""
     try:
@@ -170,12 +231,23 @@ def _clear(path: str) -> None:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise ConfigurationError(f"unix:{path} is a file, and no socket; choose another path, or remove it")
+        if _is_alive(path):
+            raise ConfigurationError(f"unix:{path} is in use by another process; choose another path, or stop that one")
+        os.unlink(path)
     except FileNotFoundError:
         return
+    except PermissionError:
+        raise ConfigurationError(f"unix:{path} is not ours to open or remove; choose another path") from None
+
+
+def _is_alive(path: str) -> bool:
+    """Tell whether somebody listens there, though he may be too busy to answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
-        else:
-            raise ConfigurationError(f"unix:{path} is in use by another process; choose another path, or stop that one")
+            return False
+        except BlockingIOError:  # too many wait to be let in
+            return True
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -24,6 +25,7 @@ from lightactors.errors import ConfigurationError, ContractError
 from lightactors.services.schema import file_of
 from lightactors.training.stores.memory import MemoryStore
 from tests.real_time.services.callers import Caller, reason_of, refusal, violations_of
+from tests.remote.pair import standin_of
 
 
 class OutOfStock(Exception):
@@ -69,6 +71,10 @@ class Shop:
     @la.handler
     def sell(self) -> None:
         raise OutOfStock("the shelf is empty")
+
+    @la.handler
+    def leave(self) -> None:
+        sys.exit("closing time")
 
     @la.handler
     def complain(self, text: str, times: int) -> None:
@@ -128,6 +134,12 @@ async def test_remote_actor_is_served_too() -> None:
         await la.serve(far, service="shop.v1.Shop")
         caller = Caller(system.addresses[0], file_of(Shop, package="shop.v1"))
         assert (await caller.call("double", number=4)).value == 8
+        kept = []
+        for number in range(1, 10):
+            metadata = [("traceparent", f"00-{number:032x}-b7ad6b7169203331-01")]
+            assert (await caller.send("trace", b"", metadata=metadata)).value == f"{number:032x}"
+            kept.append(len(standin_of(far).refs._methods))  # noqa: SLF001
+        assert kept[-1] == kept[0]  # codecs: one for each method, however many traces there are
 
 
 async def test_stream_brings_its_items() -> None:
@@ -171,6 +183,14 @@ async def test_error_has_its_name_and_no_traceback() -> None:
         assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "OutOfStock: the shelf is empty")
         assert reason_of(error) == "OutOfStock"
         assert ".py" not in str(error.trailing_metadata())
+
+
+async def test_sys_exit_of_a_handler_is_an_error_of_its_call_only() -> None:
+    async with shop() as (_, caller):
+        error = await refusal(lambda: caller.call("leave"))
+        assert (error.code(), reason_of(error)) == (grpc.StatusCode.INTERNAL, "ExecutionError")
+        assert "sys.exit('closing time') was called" in str(error.details())
+        assert (await caller.call("double")).value == 42
 
 
 @pytest.mark.parametrize("text", ["a", "ä", "🐟", "\n"])
