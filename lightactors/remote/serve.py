@@ -73,9 +73,9 @@ class WireAsk:
         self.answered = True
         service = self._service
         if get_ident() == service.loop.ident:
-            service.reply(self.id, self._codec, value)
+            service.answer(self, self._codec, value)
         else:
-            service.loop.post(service.reply, self.id, self._codec, value)
+            service.loop.post(service.answer, self, self._codec, value)
 
     def answer_from_afar(self, value: object, _: Loop) -> None:
         self.answer(value)
@@ -104,7 +104,7 @@ class WireStream:
     def push(self, item: object) -> None:
         """Send an item, or the end; on the link's loop."""
         link = self._service.link
-        if self.id not in self._service.served:
+        if self._service.served.get(self.id) is not self:
             return  # cancelled: what was produced ahead is dropped
         if item is END:
             del self._service.served[self.id]
@@ -162,8 +162,7 @@ class WireSurvey:
                 outcome = await self._cell.survey(within=self._within)
             except Exception as error:  # a tree deeper than the stack, say: whoever looked hears of it
                 outcome = Failure(error)
-            if self.id in self._service.served:
-                self._service.reply(self.id, self, outcome)
+            self._service.answer(self, self, outcome)
 
     def encode_reply(self, tree: Tree) -> bytes:
         return surveys.encode(tree)
@@ -299,6 +298,7 @@ class ServiceOfNode:
     # Messages
 
     def asked(self, frame: frames.Ask) -> None:
+        self._see_it_may_be_served(frame.id)
         try:
             port = self._port(frame.target)
             port.charge(frame.body)
@@ -327,7 +327,6 @@ class ServiceOfNode:
         port.deliver_message(message, self._serve(WireAsk(self, port.cell, frame.id, codec)))
 
     def _serve(self, ask: WireAsk) -> WireAsk:
-        self._see_it_may_be_served(ask.id)
         self.served[ask.id] = ask
         return ask
 
@@ -354,9 +353,14 @@ class ServiceOfNode:
             logger.warning("a message from %s, %s, reached nobody: %s", self.link.label, frame.method, error)
             self.node.system.order(self.node.system.dead_letter, f"{self.link.label}: {frame.target}", frame.method)
 
+    def answer(self, ask: WireAsk | WireSurvey, codec: Encodes, value: object) -> None:
+        """Reply to an ask that is served, unless it was cancelled: its id may be another one's by now."""
+        if self.served.get(ask.id) is ask:
+            del self.served[ask.id]
+            self.reply(ask.id, codec, value)
+
     def reply(self, number: int, codec: Encodes, value: object) -> None:
         """Send a reply, or the error that is to be raised; on the link's loop."""
-        self.served.pop(number, None)
         if type(value) is Failure:
             self.fail(number, value.error)
             return

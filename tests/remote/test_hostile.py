@@ -124,6 +124,34 @@ async def test_ask_that_comes_twice_ends_the_link(ask: frames.AnyFrame) -> None:
         assert "came twice" in str(pair.far_link.error)
 
 
+@pytest.mark.parametrize("second", ["stay", "add", "nothing of that name"])
+async def test_ask_with_the_id_of_another_ends_both(second: str) -> None:
+    async with open_pair() as pair:
+        near = await la.spawn(Desk)
+        pair.there.export_root(pair.far_link, near)
+        pair.link.send(frames.Ask(5, 0, "stay", "", msgspec.Raw(b"\x90")))
+        await anyio.sleep(1)
+        pair.link.send(frames.Ask(5, 0, second, "", msgspec.Raw(msgspec.msgpack.encode([1]))))
+        await pair.far_log.is_lost.wait()
+        assert "came twice" in str(pair.far_link.error)
+        await anyio.sleep(1)
+        assert await near.read() == ["cancelled"]
+
+
+async def test_answer_to_a_cancelled_ask_is_none_to_the_next_one_of_its_id() -> None:
+    async with open_pair() as pair:
+        near = await la.spawn(Desk)
+        pair.there.export_root(pair.far_link, near)
+        stay = frames.Ask(5, 0, "stay", "", msgspec.Raw(b"\x90"))
+        for frame in (stay, frames.Cancel(5), stay):
+            pair.link.send(frame)
+            await anyio.sleep(1)
+        assert await near.read() == ["cancelled"]
+        pair.far_link.lose("cut")
+        await anyio.sleep(1)
+        assert await near.read() == ["cancelled", "cancelled"]
+
+
 async def test_what_is_larger_than_the_link_takes_raises_at_the_sender() -> None:
     async with open_pair(limit=10_000) as pair:
         desk = await pair.reach(Desk, await la.spawn(Desk))
