@@ -262,15 +262,15 @@ class Port:
 
         Raises `LinkError` when it has cost more than the sender could have had.
         """
-        cost = 1 + memoryview(body).nbytes // UNIT
         if self._owed >= WINDOW:
             raise LinkError(f"more came for {self.cell.path} than its sender had credit for")
-        self._owed += cost
+        self._owed += _cost(body)
         if self._owed * 2 >= self._window and not self._waits_for_room:
             self._waits_for_room = True
-            self.mailbox.when_room(partial(self._service.loop.order, self._give_back))
+            self.mailbox.when_room(partial(self._service.loop.order, self.give_back))
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Let the sender have its credit again."""
         # Who does not take its replies is given no room for more asks.
         self._service.link.when_clear(self._do_give_back)
 
@@ -300,8 +300,7 @@ class ServiceOfNode:
     def asked(self, frame: frames.Ask) -> None:
         self._see_it_may_be_served(frame.id)
         try:
-            port = self._port(frame.target)
-            port.charge(frame.body)
+            port = self._charged(frame)
             if port.is_behaviour:
                 self._ask_behaviour(port, frame)
             else:
@@ -338,8 +337,7 @@ class ServiceOfNode:
 
     def told(self, frame: frames.Tell) -> None:
         try:
-            port = self._port(frame.target)
-            port.charge(frame.body)
+            port = self._charged(frame)
             if port.is_behaviour:
                 port.deliver_message(port.message().decode(frame.body), None)
             else:
@@ -391,8 +389,7 @@ class ServiceOfNode:
     def opened(self, frame: frames.Open) -> None:
         self._see_it_may_be_served(frame.id)
         try:
-            port = self._port(frame.target)
-            port.charge(frame.body)
+            port = self._charged(frame)
             codec = port.codec(frame.method)
             if codec.method.kind is not Kind.STREAM:
                 raise port.cell.contract.unknown(frame.method, port.cell.actor)
@@ -466,13 +463,16 @@ class ServiceOfNode:
 
     # Targets
 
-    def _port(self, target: int) -> Port:
-        port = self._ports.get(target)
+    def _charged(self, frame: frames.Ask | frames.Tell | frames.Open) -> Port:
+        """Return what is to have the message, and note what that has cost; raise `ActorNotRunning`."""
+        port = self._ports.get(frame.target)
         if port is None:
-            cell = self._cell(target)
+            cell = self._cell(frame.target)
             if cell is None:
-                raise _is_gone(target)
-            port = self._ports[target] = Port(self, target, cell)
+                self.link.send(frames.Credit(frame.target, _cost(frame.body)))  # there will be no mailbox with room
+                raise _is_gone(frame.target)
+            port = self._ports[frame.target] = Port(self, frame.target, cell)
+        port.charge(frame.body)
         return port
 
     def _cell(self, target: int) -> Cell | None:
@@ -480,7 +480,14 @@ class ServiceOfNode:
 
     def forget(self, target: int) -> None:
         """The actor has ended."""
-        self._ports.pop(target, None)
+        port = self._ports.pop(target, None)
+        if port is not None:
+            port.give_back()
+
+
+def _cost(body: Raw) -> int:
+    """Return how much of a window a message costs."""
+    return 1 + memoryview(body).nbytes // UNIT
 
 
 def _seconds(value: float) -> float:

@@ -9,7 +9,9 @@ import anyio
 import pytest
 
 import lightactors as la
+from lightactors.actors.ref import cell_of
 from lightactors.errors import ActorNotRunning, CannotTravel, LinkLost, MailboxFull, UnknownHandler, WrongCall
+from lightactors.remote.link import WINDOW
 from tests.actors.cast import Later, settle
 from tests.remote.pair import open_pair, standin_of
 
@@ -166,6 +168,25 @@ async def test_ask_of_a_stopped_actor_is_refused() -> None:
         await la.stop(near)
         with pytest.raises(ActorNotRunning):
             await desk.add(1)
+
+
+async def test_credit_comes_back_from_an_actor_that_has_ended() -> None:
+    async with open_pair() as pair:
+        near = await la.spawn(Desk)
+        standin = pair.stand_in(Desk)
+        standin.attach(pair.link, pair.there.export(cell_of(near, "a test")))
+        desk: Any = standin.ref
+        for _ in range(WINDOW // 3):
+            await desk.note("while it lives")
+        await la.stop(near)
+        for _ in range(WINDOW + 1):
+            with pytest.raises(ActorNotRunning):
+                await desk.add(1)
+            await desk.note.tell("and a message that nobody hears of")
+        with pytest.raises(ActorNotRunning):
+            await desk.add(1)
+        await anyio.sleep(1)
+        assert pair.link.join(standin, standin.target, WINDOW).is_open()
 
 
 async def test_lost_link_fails_what_is_unanswered_and_keeps_what_is_not_sent() -> None:
