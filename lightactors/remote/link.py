@@ -38,6 +38,10 @@ UNIT = 64 * 1024
 """Bytes of a body that cost as much of the window as a message."""
 
 
+ANSWER = 512
+"""Bytes that a small answer costs while it waits to be written."""
+
+
 class Waiter(Protocol):
     """Who waits for what comes back under an id."""
 
@@ -148,7 +152,7 @@ class Link:
         self.error: LinkLost | None = None  # why it has ended
         self.redials: Redials | None = None
         self.is_writable = True  # it is open, and its carrier keeps up
-        self.owed = 0  # bytes of replies and items that the carrier has not taken yet, and more
+        self.owed = 0  # bytes of answers that no window bounds and the carrier has not taken yet, and more
         self.wake: Callable[[], object] = lambda: None  # the carrier's: something is to be written
         self.shut: Callable[[], object] = lambda: None  # the carrier's: close the socket, after writing
         self._lane = Lane(piece)
@@ -189,7 +193,7 @@ class Link:
             frames.Ready: lambda _: listener.ready(self),
             frames.Failed: lambda frame: listener.failed(self, frame.error),
             frames.Goodbye: lambda _: listener.goodbye(self),
-            frames.Ping: lambda frame: self.send(frames.Pong(frame.id)),
+            frames.Ping: lambda frame: self.answer(frames.Pong(frame.id)),
             frames.Pong: self._ponged,
             frames.Piece: self._pieced,
         }
@@ -214,6 +218,11 @@ class Link:
         if self._size > BATCH:
             self._cut()
             self.is_writable = False  # until the carrier has taken it
+
+    def answer(self, frame: AnyFrame) -> None:
+        """Send what the other end may have any number of: its carrier reads no more before they are taken."""
+        self.owed += ANSWER
+        self.send(frame, ANSWER)
 
     def _cut(self) -> None:
         self._batches.append(self._batch)

@@ -24,7 +24,7 @@ from lightactors.contract import Kind
 from lightactors.errors import AccessDenied, ActorNotRunning, LightActorsError, LinkError
 from lightactors.remote import failures, frames, surveys, tracing
 from lightactors.remote.calls import FarProduction
-from lightactors.remote.link import ROOT, UNIT, WINDOW
+from lightactors.remote.link import ANSWER, ROOT, UNIT, WINDOW
 from lightactors.remote.standin import StandIn
 from lightactors.supervision.ladder import ladder_of
 
@@ -119,7 +119,6 @@ class WireStream:
                 self.end()
             else:
                 self._credit -= 1
-                link.owed += len(body)
                 link.send(frames.Item(self.id, Raw(body)), len(body))
 
     def _fail(self, error: BaseException) -> None:
@@ -165,7 +164,9 @@ class WireSurvey:
             self._service.answer(self, self, outcome)
 
     def encode_reply(self, tree: Tree) -> bytes:
-        return surveys.encode(tree)
+        body = surveys.encode(tree)
+        self._service.link.owed += len(body)
+        return body
 
     def end(self) -> None:
         """Nobody waits any more."""
@@ -368,7 +369,6 @@ class ServiceOfNode:
         except LightActorsError as error:
             self.fail(number, error)
         else:
-            self.link.owed += len(body)
             self.link.send(frames.Reply(number, Raw(body)), len(body))
 
     def fail(self, number: int, error: BaseException) -> None:
@@ -414,7 +414,7 @@ class ServiceOfNode:
     def watched(self, frame: frames.Watch) -> None:
         cell = self._cell(frame.target)
         if cell is None:
-            self.link.send(frames.Terminated(frame.target, self.node.epitaph(frame.target), frames.NONE))
+            self.link.answer(frames.Terminated(frame.target, self.node.epitaph(frame.target), frames.NONE))
         elif frame.target not in self._watched:
             tell = partial(self.loop.order, self._has_ended, frame.target)
             self._watched[frame.target] = cell, tell
@@ -441,6 +441,7 @@ class ServiceOfNode:
 
     def surveyed(self, frame: frames.Survey) -> None:
         self._see_it_may_be_served(frame.id)
+        self.link.owed += ANSWER
         cell = self._cell(frame.target)
         if cell is None:
             self.fail(frame.id, _is_gone(frame.target))
@@ -469,7 +470,7 @@ class ServiceOfNode:
         if port is None:
             cell = self._cell(frame.target)
             if cell is None:
-                self.link.send(frames.Credit(frame.target, _cost(frame.body)))  # there will be no mailbox with room
+                self.link.answer(frames.Credit(frame.target, _cost(frame.body)))  # there will be no mailbox with room
                 raise _is_gone(frame.target)
             port = self._ports[frame.target] = Port(self, frame.target, cell)
         port.charge(frame.body)

@@ -16,6 +16,7 @@ import lightactors as la
 from lightactors.errors import CannotTravel, LinkError
 from lightactors.remote import Node, frames
 from lightactors.remote.frames import Parser, pack
+from lightactors.remote.link import ANSWER
 from lightactors.testing import Gate
 from tests.actors.cast import Later, settle
 from tests.remote.pair import Log, open_pair
@@ -181,6 +182,17 @@ async def test_slow_actor_slows_its_senders() -> None:
         actor.gate.set()
         await sender.done()
         assert len(await desk.read()) == 5_000
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [frames.Ping(1), frames.Watch(99), frames.Ask(1, 99, "", "", msgspec.Raw(b"\x90")), frames.Survey(1, 99, 1.0)],
+)
+async def test_answers_that_no_window_bounds_are_counted(frame: frames.AnyFrame) -> None:
+    async with open_pair() as pair:
+        pair.far_link.receive([[frame] * 2000])
+        assert pair.far_link.owed >= 2000 * ANSWER
+        assert not pair.far_link.is_clear
 
 
 async def test_listener_hears_of_the_links_life() -> None:
