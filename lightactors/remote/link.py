@@ -10,6 +10,7 @@ import itertools
 import logging
 import math
 import weakref
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -159,6 +160,7 @@ class Link:
         self._assembly = Assembly(limit)
         self._ids = itertools.count()
         self._waiters: dict[int, Waiter] = {}
+        self._left: defaultdict[StandIn, list[int]] = defaultdict(list)  # unanswered when the link ended
         self._pings: dict[int, Callable[[], object]] = {}
         self._windows: dict[int, Window] = {}  # by target
         self._purge_at = _PURGE_AT
@@ -358,10 +360,15 @@ class Link:
     def leave(self, standin: StandIn, target: int, error: Exception) -> None:
         """Tell it no more; its unanswered asks fail with `error`."""
         self.standins(target).discard(standin)
-        for number, waiter in list(self._waiters.items()):
-            if waiter.standin is standin:
-                del self._waiters[number]
+        for number in self._unanswered_of(standin):
+            waiter = self._waiters.pop(number, None)
+            if waiter is not None:  # else it was given up meanwhile
                 waiter.lost(error)
+
+    def _unanswered_of(self, standin: StandIn) -> list[int]:
+        if self.error is not None:
+            return self._left.pop(standin, [])
+        return [number for number, waiter in self._waiters.items() if waiter.standin is standin]
 
     def standins(self, target: int) -> weakref.WeakSet[StandIn]:
         return self._standins.get(target) or weakref.WeakSet()
@@ -419,6 +426,8 @@ class Link:
         self._on_clear.clear()
         self._pings.clear()
         self.service.lost()
+        for number, waiter in self._waiters.items():  # once, and not again for each stand-in
+            self._left[waiter.standin].append(number)
         for standins in list(self._standins.values()):
             for standin in list(standins):
                 standin.link_lost(self.error)

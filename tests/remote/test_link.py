@@ -11,6 +11,7 @@ import pytest
 import lightactors as la
 from lightactors.actors.ref import cell_of
 from lightactors.errors import ActorNotRunning, CannotTravel, LinkLost, MailboxFull, UnknownHandler, WrongCall
+from lightactors.remote import StandIn
 from lightactors.remote.link import WINDOW
 from tests.actors.cast import Later, settle
 from tests.remote.pair import open_pair, standin_of
@@ -205,6 +206,35 @@ async def test_lost_link_fails_what_is_unanswered_and_keeps_what_is_not_sent() -
         pair.there.export_root(pair.far_link, again)
         standin_of(desk).attach(pair.link)
         assert await later.done() == 2
+
+
+async def test_loss_of_a_link_looks_once_at_what_is_unanswered() -> None:
+    async with open_pair() as pair:
+        looks = 0
+
+        class Asked:
+            def __init__(self, standin: StandIn) -> None:
+                self._standin = standin
+                self.error: Exception | None = None
+
+            @property
+            def standin(self) -> StandIn:
+                nonlocal looks
+                looks += 1
+                return self._standin
+
+            def lost(self, error: Exception) -> None:
+                self.error = error
+
+        asked = []
+        for number in range(50):
+            standin = pair.stand_in(Desk, name=f"far{number}")
+            standin.attach(pair.link, number)
+            asked.append(Asked(standin))
+            pair.link.ask(number, "hold", b"\x90", asked[-1])  # type: ignore[arg-type]
+        pair.link.lose("cut")
+        assert all(isinstance(one.error, LinkLost) for one in asked)
+        assert looks == len(asked)
 
 
 async def test_outbox_is_bounded_while_there_is_no_link() -> None:
