@@ -161,7 +161,6 @@ class Link:
         self._ids = itertools.count()
         self._waiters: dict[int, Waiter] = {}
         self._left: defaultdict[StandIn, list[int]] = defaultdict(list)  # unanswered when the link ended
-        self._pings: dict[int, Callable[[], object]] = {}
         self._windows: dict[int, Window] = {}  # by target
         self._purge_at = _PURGE_AT
         self._on_clear: list[Callable[[], object]] = []
@@ -196,7 +195,7 @@ class Link:
             frames.Failed: lambda frame: listener.failed(self, frame.error),
             frames.Goodbye: lambda _: listener.goodbye(self),
             frames.Ping: lambda frame: self.answer(frames.Pong(frame.id)),
-            frames.Pong: self._ponged,
+            frames.Pong: lambda _: None,
             frames.Piece: self._pieced,
         }
 
@@ -268,12 +267,6 @@ class Link:
         if self._waiters.pop(number, None) is not None:
             self.send(frames.Cancel(number))
 
-    def ping(self, tell: Callable[[], object]) -> None:
-        """Have `tell` called when the other end's loop has answered."""
-        number = next(self._ids)
-        self._pings[number] = tell
-        self.send(frames.Ping(number))
-
     def hand_over(self, payload: bytes) -> None:
         """Say what the other end is to do."""
         self.send(frames.HandOver(payload), len(payload))
@@ -335,11 +328,6 @@ class Link:
         whole = self._assembly.add(frame)
         if whole is not None:
             self._actions[type(whole)](whole)
-
-    def _ponged(self, frame: frames.Pong) -> None:
-        tell = self._pings.pop(frame.id, None)
-        if tell is not None:
-            tell()
 
     # Stand-ins
 
@@ -424,7 +412,6 @@ class Link:
         self._batch, self._batches = [], []
         self._lane.clear()
         self._on_clear.clear()
-        self._pings.clear()
         self.service.lost()
         for number, waiter in self._waiters.items():  # once, and not again for each stand-in
             self._left[waiter.standin].append(number)

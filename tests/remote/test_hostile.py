@@ -17,7 +17,6 @@ from lightactors.errors import CannotTravel, LinkError
 from lightactors.remote import Node, frames
 from lightactors.remote.frames import Parser, pack
 from lightactors.remote.link import ANSWER
-from lightactors.testing import Gate
 from tests.actors.cast import Later, settle
 from tests.remote.pair import Log, open_pair
 from tests.remote.test_link import Desk
@@ -201,9 +200,8 @@ async def test_listener_hears_of_the_links_life() -> None:
         pair.far_link.ready()
         pair.link.stop(0, 2.0)
         pair.there.fail(pair.far_link, ValueError("x"))
-        rung = Gate()
-        pair.link.ping(rung.open)
-        await rung.wait()
+        pair.link.send(frames.Ping(7))
+        await anyio.sleep(1)
         assert pair.far_log.said == [b"do this", ("stop", 2.0)]
         assert pair.log.said[0] == "ready"
         error: Any = pair.here.failure(pair.log.said[1])
