@@ -71,7 +71,6 @@ class FarProduction:
         self._args = args
         self._kwargs = kwargs
         self._id: int | None = None  # None: not sent yet, or over
-        self._early = 0  # granted before it was sent
         self.outlet: Any
         self.abandoned = False
         self.answered = False

@@ -10,6 +10,7 @@ import itertools
 import logging
 import math
 import weakref
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,6 +37,10 @@ SMALL = 4096
 
 UNIT = 64 * 1024
 """Bytes of a body that cost as much of the window as a message."""
+
+
+ANSWER = 512
+"""Bytes that a small answer costs while it waits to be written."""
 
 
 class Waiter(Protocol):
@@ -152,14 +157,14 @@ class Link:
         self.error: LinkLost | None = None  # why it has ended
         self.redials: Redials | None = None
         self.is_writable = True  # it is open, and its carrier keeps up
-        self.owed = 0  # bytes of replies and items that the carrier has not taken yet, and more
+        self.owed = 0  # bytes of answers that no window bounds and the carrier has not taken yet, and more
         self.wake: Callable[[], object] = lambda: None  # the carrier's: something is to be written
         self.shut: Callable[[], object] = lambda: None  # the carrier's: close the socket, after writing
         self._lane = Lane(piece)
         self._assembly = Assembly(limit)
         self._ids = itertools.count()
         self._waiters: dict[int, Waiter] = {}
-        self._pings: dict[int, Callable[[], object]] = {}
+        self._left: defaultdict[StandIn, list[int]] = defaultdict(list)  # unanswered when the link ended
         self._windows: dict[int, Window] = {}  # by target
         self._purge_at = _PURGE_AT
         self._on_clear: list[Callable[[], object]] = []
@@ -193,8 +198,8 @@ class Link:
             frames.Ready: lambda _: listener.ready(self),
             frames.Failed: lambda frame: listener.failed(self, frame.error),
             frames.Goodbye: lambda _: listener.goodbye(self),
-            frames.Ping: lambda frame: self.send(frames.Pong(frame.id)),
-            frames.Pong: self._ponged,
+            frames.Ping: lambda frame: self.answer(frames.Pong(frame.id)),
+            frames.Pong: lambda _: None,
             frames.Piece: self._pieced,
         }
 
@@ -218,6 +223,11 @@ class Link:
         if self._size > BATCH:
             self._cut()
             self.is_writable = False  # until the carrier has taken it
+
+    def answer(self, frame: AnyFrame) -> None:
+        """Send what the other end may have any number of: its carrier reads no more before they are taken."""
+        self.owed += ANSWER
+        self.send(frame, ANSWER)
 
     def _cut(self) -> None:
         self._batches.append(self._batch)
@@ -260,12 +270,6 @@ class Link:
         """Give up an ask, a stream or a survey."""
         if self._waiters.pop(number, None) is not None:
             self.send(frames.Cancel(number))
-
-    def ping(self, tell: Callable[[], object]) -> None:
-        """Have `tell` called when the other end's loop has answered."""
-        number = next(self._ids)
-        self._pings[number] = tell
-        self.send(frames.Ping(number))
 
     def hand_over(self, payload: bytes) -> None:
         """Say what the other end is to do."""
@@ -329,11 +333,6 @@ class Link:
         if whole is not None:
             self._actions[type(whole)](whole)
 
-    def _ponged(self, frame: frames.Pong) -> None:
-        tell = self._pings.pop(frame.id, None)
-        if tell is not None:
-            tell()
-
     # Stand-ins
 
     def join(self, standin: StandIn, target: int, size: int) -> Window:
@@ -353,10 +352,15 @@ class Link:
     def leave(self, standin: StandIn, target: int, error: Exception) -> None:
         """Tell it no more; its unanswered asks fail with `error`."""
         self.standins(target).discard(standin)
-        for number, waiter in list(self._waiters.items()):
-            if waiter.standin is standin:
-                del self._waiters[number]
+        for number in self._unanswered_of(standin):
+            waiter = self._waiters.pop(number, None)
+            if waiter is not None:  # else it was given up meanwhile
                 waiter.lost(error)
+
+    def _unanswered_of(self, standin: StandIn) -> list[int]:
+        if self.error is not None:
+            return self._left.pop(standin, [])
+        return [number for number, waiter in self._waiters.items() if waiter.standin is standin]
 
     def standins(self, target: int) -> weakref.WeakSet[StandIn]:
         return self._standins.get(target) or weakref.WeakSet()
@@ -412,8 +416,9 @@ class Link:
         self._batch, self._batches = [], []
         self._lane.clear()
         self._on_clear.clear()
-        self._pings.clear()
         self.service.lost()
+        for number, waiter in self._waiters.items():  # once, and not again for each stand-in
+            self._left[waiter.standin].append(number)
         for standins in list(self._standins.values()):
             for standin in list(standins):
                 standin.link_lost(self.error)

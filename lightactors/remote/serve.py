@@ -25,7 +25,7 @@ from lightactors.contract import Kind
 from lightactors.errors import AccessDenied, ActorNotRunning, LightActorsError, LinkError
 from lightactors.remote import failures, frames, surveys, tracing
 from lightactors.remote.calls import FarProduction
-from lightactors.remote.link import ROOT, UNIT, WINDOW
+from lightactors.remote.link import ANSWER, ROOT, UNIT, WINDOW
 from lightactors.remote.standin import StandIn
 from lightactors.supervision.ladder import ladder_of
 
@@ -74,9 +74,9 @@ class WireAsk:
         self.answered = True
         service = self._service
         if get_ident() == service.loop.ident:
-            service.reply(self.id, self._codec, value)
+            service.answer(self, self._codec, value)
         else:
-            service.loop.post(service.reply, self.id, self._codec, value)
+            service.loop.post(service.answer, self, self._codec, value)
 
     def answer_from_afar(self, value: object, _: Loop) -> None:
         self.answer(value)
@@ -105,7 +105,7 @@ class WireStream:
     def push(self, item: object) -> None:
         """Send an item, or the end; on the link's loop."""
         link = self._service.link
-        if self.id not in self._service.served:
+        if self._service.served.get(self.id) is not self:
             return  # cancelled: what was produced ahead is dropped
         if item is END:
             del self._service.served[self.id]
@@ -120,7 +120,6 @@ class WireStream:
                 self.end()
             else:
                 self._credit -= 1
-                link.owed += len(body)
                 link.send(frames.Item(self.id, Raw(body)), len(body))
 
     def _fail(self, error: BaseException) -> None:
@@ -163,11 +162,12 @@ class WireSurvey:
                 outcome = await self._cell.survey(within=self._within)
             except Exception as error:  # a tree deeper than the stack, say: whoever looked hears of it
                 outcome = Failure(error)
-            if self.id in self._service.served:
-                self._service.reply(self.id, self, outcome)
+            self._service.answer(self, self, outcome)
 
     def encode_reply(self, tree: Tree) -> bytes:
-        return surveys.encode(tree)
+        body = surveys.encode(tree)
+        self._service.link.owed += len(body)
+        return body
 
     def end(self) -> None:
         """Nobody waits any more."""
@@ -266,15 +266,15 @@ class Port:
 
         Raises `LinkError` when it has cost more than the sender could have had.
         """
-        cost = 1 + memoryview(body).nbytes // UNIT
         if self._owed >= WINDOW:
             raise LinkError(f"more came for {self.cell.path} than its sender had credit for")
-        self._owed += cost
+        self._owed += _cost(body)
         if self._owed * 2 >= self._window and not self._waits_for_room:
             self._waits_for_room = True
-            self.mailbox.when_room(partial(self._service.loop.order, self._give_back))
+            self.mailbox.when_room(partial(self._service.loop.order, self.give_back))
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Let the sender have its credit again."""
         # Who does not take its replies is given no room for more asks.
         self._service.link.when_clear(self._do_give_back)
 
@@ -302,9 +302,9 @@ class ServiceOfNode:
     # Messages
 
     def asked(self, frame: frames.Ask) -> None:
+        self._see_it_may_be_served(frame.id)
         try:
-            port = self._port(frame.target)
-            port.charge(frame.body)
+            port = self._charged(frame)
             if port.is_behaviour:
                 self._ask_behaviour(port, frame)
             else:
@@ -330,7 +330,6 @@ class ServiceOfNode:
         port.deliver_message(message, self._serve(WireAsk(self, port.cell, frame.id, codec)))
 
     def _serve(self, ask: WireAsk) -> WireAsk:
-        self._see_it_may_be_served(ask.id)
         self.served[ask.id] = ask
         return ask
 
@@ -342,8 +341,7 @@ class ServiceOfNode:
 
     def told(self, frame: frames.Tell) -> None:
         try:
-            port = self._port(frame.target)
-            port.charge(frame.body)
+            port = self._charged(frame)
             if port.is_behaviour:
                 port.deliver_message(port.message().decode(frame.body), None)
             else:
@@ -356,9 +354,14 @@ class ServiceOfNode:
             logger.warning("a message from %s, %s, reached nobody: %s", self.link.label, frame.method, error)
             self.node.system.order(self.node.system.dead_letter, f"{self.link.label}: {frame.target}", frame.method)
 
+    def answer(self, ask: WireAsk | WireSurvey, codec: Encodes, value: object) -> None:
+        """Reply to an ask that is served, unless it was cancelled: its id may be another one's by now."""
+        if self.served.get(ask.id) is ask:
+            del self.served[ask.id]
+            self.reply(ask.id, codec, value)
+
     def reply(self, number: int, codec: Encodes, value: object) -> None:
         """Send a reply, or the error that is to be raised; on the link's loop."""
-        self.served.pop(number, None)
         if type(value) is Failure:
             self.fail(number, value.error)
             return
@@ -368,7 +371,6 @@ class ServiceOfNode:
         except LightActorsError as error:
             self.fail(number, error)
         else:
-            self.link.owed += len(body)
             self.link.send(frames.Reply(number, Raw(body)), len(body))
 
     def fail(self, number: int, error: BaseException) -> None:
@@ -389,8 +391,7 @@ class ServiceOfNode:
     def opened(self, frame: frames.Open) -> None:
         self._see_it_may_be_served(frame.id)
         try:
-            port = self._port(frame.target)
-            port.charge(frame.body)
+            port = self._charged(frame)
             codec = port.codec(frame.method)
             if codec.method.kind is not Kind.STREAM:
                 raise port.cell.contract.unknown(frame.method, port.cell.actor)
@@ -415,7 +416,7 @@ class ServiceOfNode:
     def watched(self, frame: frames.Watch) -> None:
         cell = self._cell(frame.target)
         if cell is None:
-            self.link.send(frames.Terminated(frame.target, self.node.epitaph(frame.target), frames.NONE))
+            self.link.answer(frames.Terminated(frame.target, self.node.epitaph(frame.target), frames.NONE))
         elif frame.target not in self._watched:
             tell = partial(self.loop.order, self._has_ended, frame.target)
             self._watched[frame.target] = cell, tell
@@ -447,6 +448,7 @@ class ServiceOfNode:
 
     def surveyed(self, frame: frames.Survey) -> None:
         self._see_it_may_be_served(frame.id)
+        self.link.owed += ANSWER
         cell = self._cell(frame.target)
         if cell is None:
             self.fail(frame.id, _is_gone(frame.target))
@@ -469,13 +471,16 @@ class ServiceOfNode:
 
     # Targets
 
-    def _port(self, target: int) -> Port:
-        port = self._ports.get(target)
+    def _charged(self, frame: frames.Ask | frames.Tell | frames.Open) -> Port:
+        """Return what is to have the message, and note what that has cost; raise `ActorNotRunning`."""
+        port = self._ports.get(frame.target)
         if port is None:
-            cell = self._cell(target)
+            cell = self._cell(frame.target)
             if cell is None:
-                raise _is_gone(target)
-            port = self._ports[target] = Port(self, target, cell)
+                self.link.answer(frames.Credit(frame.target, _cost(frame.body)))  # there will be no mailbox with room
+                raise _is_gone(frame.target)
+            port = self._ports[frame.target] = Port(self, frame.target, cell)
+        port.charge(frame.body)
         return port
 
     def _cell(self, target: int) -> Cell | None:
@@ -483,7 +488,14 @@ class ServiceOfNode:
 
     def forget(self, target: int) -> None:
         """The actor has ended."""
-        self._ports.pop(target, None)
+        port = self._ports.pop(target, None)
+        if port is not None:
+            port.give_back()
+
+
+def _cost(body: Raw) -> int:
+    """Return how much of a window a message costs."""
+    return 1 + memoryview(body).nbytes // UNIT
 
 
 def _traced(method: Method, trace: str) -> Method:

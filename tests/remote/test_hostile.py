@@ -16,7 +16,7 @@ import lightactors as la
 from lightactors.errors import CannotTravel, LinkError
 from lightactors.remote import Node, frames
 from lightactors.remote.frames import Parser, pack
-from lightactors.testing import Gate
+from lightactors.remote.link import ANSWER
 from tests.actors.cast import Later, settle
 from tests.remote.pair import Log, open_pair
 from tests.remote.test_link import Desk
@@ -124,6 +124,34 @@ async def test_ask_that_comes_twice_ends_the_link(ask: frames.AnyFrame) -> None:
         assert "came twice" in str(pair.far_link.error)
 
 
+@pytest.mark.parametrize("second", ["stay", "add", "nothing of that name"])
+async def test_ask_with_the_id_of_another_ends_both(second: str) -> None:
+    async with open_pair() as pair:
+        near = await la.spawn(Desk)
+        pair.there.export_root(pair.far_link, near)
+        pair.link.send(frames.Ask(5, 0, "stay", "", msgspec.Raw(b"\x90")))
+        await anyio.sleep(1)
+        pair.link.send(frames.Ask(5, 0, second, "", msgspec.Raw(msgspec.msgpack.encode([1]))))
+        await pair.far_log.is_lost.wait()
+        assert "came twice" in str(pair.far_link.error)
+        await anyio.sleep(1)
+        assert await near.read() == ["cancelled"]
+
+
+async def test_answer_to_a_cancelled_ask_is_none_to_the_next_one_of_its_id() -> None:
+    async with open_pair() as pair:
+        near = await la.spawn(Desk)
+        pair.there.export_root(pair.far_link, near)
+        stay = frames.Ask(5, 0, "stay", "", msgspec.Raw(b"\x90"))
+        for frame in (stay, frames.Cancel(5), stay):
+            pair.link.send(frame)
+            await anyio.sleep(1)
+        assert await near.read() == ["cancelled"]
+        pair.far_link.lose("cut")
+        await anyio.sleep(1)
+        assert await near.read() == ["cancelled", "cancelled"]
+
+
 async def test_what_is_larger_than_the_link_takes_raises_at_the_sender() -> None:
     async with open_pair(limit=10_000) as pair:
         desk = await pair.reach(Desk, await la.spawn(Desk))
@@ -155,15 +183,25 @@ async def test_slow_actor_slows_its_senders() -> None:
         assert len(await desk.read()) == 5_000
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [frames.Ping(1), frames.Watch(99), frames.Ask(1, 99, "", "", msgspec.Raw(b"\x90")), frames.Survey(1, 99, 1.0)],
+)
+async def test_answers_that_no_window_bounds_are_counted(frame: frames.AnyFrame) -> None:
+    async with open_pair() as pair:
+        pair.far_link.receive([[frame] * 2000])
+        assert pair.far_link.owed >= 2000 * ANSWER
+        assert not pair.far_link.is_clear
+
+
 async def test_listener_hears_of_the_links_life() -> None:
     async with open_pair() as pair:
         pair.link.hand_over(b"do this")
         pair.far_link.ready()
         pair.link.stop(0, 2.0)
         pair.there.fail(pair.far_link, ValueError("x"))
-        rung = Gate()
-        pair.link.ping(rung.open)
-        await rung.wait()
+        pair.link.send(frames.Ping(7))
+        await anyio.sleep(1)
         assert pair.far_log.said == [b"do this", ("stop", 2.0)]
         assert pair.log.said[0] == "ready"
         error: Any = pair.here.failure(pair.log.said[1])

@@ -9,7 +9,10 @@ import anyio
 import pytest
 
 import lightactors as la
+from lightactors.actors.ref import cell_of
 from lightactors.errors import ActorNotRunning, CannotTravel, LinkLost, MailboxFull, UnknownHandler, WrongCall
+from lightactors.remote import StandIn
+from lightactors.remote.link import WINDOW
 from tests.actors.cast import Later, settle
 from tests.remote.pair import open_pair, standin_of
 
@@ -168,6 +171,25 @@ async def test_ask_of_a_stopped_actor_is_refused() -> None:
             await desk.add(1)
 
 
+async def test_credit_comes_back_from_an_actor_that_has_ended() -> None:
+    async with open_pair() as pair:
+        near = await la.spawn(Desk)
+        standin = pair.stand_in(Desk)
+        standin.attach(pair.link, pair.there.export(cell_of(near, "a test")))
+        desk: Any = standin.ref
+        for _ in range(WINDOW // 3):
+            await desk.note("while it lives")
+        await la.stop(near)
+        for _ in range(WINDOW + 1):
+            with pytest.raises(ActorNotRunning):
+                await desk.add(1)
+            await desk.note.tell("and a message that nobody hears of")
+        with pytest.raises(ActorNotRunning):
+            await desk.add(1)
+        await anyio.sleep(1)
+        assert pair.link.join(standin, standin.target, WINDOW).is_open()
+
+
 async def test_lost_link_fails_what_is_unanswered_and_keeps_what_is_not_sent() -> None:
     async with open_pair() as pair, anyio.create_task_group() as tg:
         near = await la.spawn(Desk)
@@ -184,6 +206,35 @@ async def test_lost_link_fails_what_is_unanswered_and_keeps_what_is_not_sent() -
         pair.there.export_root(pair.far_link, again)
         standin_of(desk).attach(pair.link)
         assert await later.done() == 2
+
+
+async def test_loss_of_a_link_looks_once_at_what_is_unanswered() -> None:
+    async with open_pair() as pair:
+        looks = 0
+
+        class Asked:
+            def __init__(self, standin: StandIn) -> None:
+                self._standin = standin
+                self.error: Exception | None = None
+
+            @property
+            def standin(self) -> StandIn:
+                nonlocal looks
+                looks += 1
+                return self._standin
+
+            def lost(self, error: Exception) -> None:
+                self.error = error
+
+        asked = []
+        for number in range(50):
+            standin = pair.stand_in(Desk, name=f"far{number}")
+            standin.attach(pair.link, number)
+            asked.append(Asked(standin))
+            pair.link.ask(number, "hold", b"\x90", asked[-1])  # type: ignore[arg-type]
+        pair.link.lose("cut")
+        assert all(isinstance(one.error, LinkLost) for one in asked)
+        assert looks == len(asked)
 
 
 async def test_outbox_is_bounded_while_there_is_no_link() -> None:

@@ -22,17 +22,13 @@ _AHEAD = 2
 """Batches that are given to gRPC before it has taken the one before: what is sent meanwhile makes the next one."""
 
 _OWED = 2**20
-"""Bytes of replies and items that the other end may leave untaken before what else it wants is not read."""
+"""Bytes of answers, of those that no window bounds, that may be untaken before nothing more is read that wants one."""
 
 _LAST_WORDS = 1.0
 """Seconds that the other end has to close its side too."""
 
 _UNHANDLED = 2 * 2**20
 """Bytes that may wait before no more are read: for the actors' loop, or for the other end to take what it is sent."""
-
-_ONE_MORE_AFTER = 1.0
-_SO_OFTEN = 30
-"""Seconds of such a wait after which one more batch is read, and how often that is done."""
 
 
 class Stream(Protocol):
@@ -98,7 +94,6 @@ class StreamCarrier:
         self._more = asyncio.Event()
         self._fewer = asyncio.Event()
         self._lost_link = asyncio.Event()
-        self._read_ahead = 0
         self._reads = Pace(_UNHANDLED, lambda: io.to_io(self._fewer.set))
 
     # At home
@@ -146,6 +141,7 @@ class StreamCarrier:
         self._wake()
 
     def _came(self, data: bytes | memoryview, size: int) -> None:
+        owed = self._link.owed
         if self._link.error is None:
             try:
                 batch = frames.decode(data)
@@ -153,8 +149,9 @@ class StreamCarrier:
                 self._link.lose(f"the other end broke the protocol: {error}")
             else:
                 self._link.receive([batch])
-        if self._link.owed > _OWED:
-            # Who takes nothing of what it asked for is not asked what else it wants.
+        if self._link.owed > max(owed, _OWED):
+            # Who takes no answers is not asked what else it wants to know. All else is always read, replies above all:
+            # two ends that both waited for the other to take theirs would wait for ever.
             self._link.when_clear(partial(self._reads.take, size))
         else:
             self._reads.take(size)
@@ -214,17 +211,10 @@ class StreamCarrier:
             await self._until_there_is_room()
 
     async def _until_there_is_room(self) -> None:
-        """Wait while too much is unread; not for ever, for the other end may wait for us in the same way."""
         self._fewer.clear()
         while not self._reads.has_room():
-            has_patience = self._read_ahead < _SO_OFTEN
-            try:
-                await asyncio.wait_for(self._fewer.wait(), _ONE_MORE_AFTER if has_patience else None)
-            except TimeoutError:
-                self._read_ahead += 1
-                return
+            await self._fewer.wait()
             self._fewer.clear()
-        self._read_ahead = 0
 
 
 def _error_of(task: asyncio.Task[None]) -> BaseException | None:
