@@ -64,8 +64,8 @@ class Counter:
 
 
 async def main() -> None:
-    port = sys.argv[1] if len(sys.argv) > 1 else "4747"
-    async with la.open_system("services", listen=f"grpc://127.0.0.1:{port}") as system:
+    address = sys.argv[1] if len(sys.argv) > 1 else "grpc://127.0.0.1:4747"
+    async with la.open_system("services", listen=address) as system:
         counter = await la.spawn(Counter)
         store = await la.spawn(la.MemoryStore)
         for name in (await la.serve(counter, service="demo.v1.Counter"), await la.serve(store)):

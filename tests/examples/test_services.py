@@ -21,7 +21,7 @@ class Server:
     """The example's server, as a process of its own."""
 
     def __init__(self) -> None:
-        command = [sys.executable, str(EXAMPLE / "server.py"), "0"]
+        command = [sys.executable, str(EXAMPLE / "server.py"), "grpc://127.0.0.1:0"]
         env = {**os.environ, "PYTHONWARNINGS": "error"}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
         assert self.process.stdout is not None
