@@ -99,6 +99,8 @@ def _unavailable(address: str, details: str) -> ConnectFailed:
     why = details.rpartition("; last error: ")[2] or details
     tls = "SSL" in why or "handshake" in why.lower() or "certificate" in why.lower()
     cure = "do both ends mean TLS (grpcs://), and does this one trust the other's certificate (tls=)?"
+    if "Socket closed" in why and address.startswith("grpc:"):
+        return ConnectFailed(f"{address} can't be reached: it hung up; does it want TLS (grpcs://), or is it no node?")
     return ConnectFailed(f"{address} can't be reached: {why}" + (f"; {cure}" if tls else "; is it running?"))
 
 
