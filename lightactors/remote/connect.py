@@ -102,7 +102,9 @@ async def connect(
     kind: Behaviour[M, ...], address: str, /, *, token: str | Path | None = None, tls: Tls | None = None
 ) -> Ref[M]: ...
 @overload
-async def connect(kind: type[C], address: str, /, *, token: str | Path | None = None, tls: Tls | None = None) -> C: ...
+async def connect(
+    kind: Callable[..., C], address: str, /, *, token: str | Path | None = None, tls: Tls | None = None
+) -> C: ...
 async def connect(
     kind: Any, address: str | None = None, /, *, token: str | Path | None = None, tls: Tls | None = None
 ) -> Any:
