@@ -13,7 +13,7 @@ from lightactors.actors import stop
 from lightactors.actors.ref import cell_of
 from lightactors.actors.spawn import Spawner
 from lightactors.actors.stopping import stop_all
-from lightactors.errors import ActorStopped, ExecutionError, ProcessDied, raise_together
+from lightactors.errors import ActorNotRunning, ActorStopped, ExecutionError, ProcessDied, raise_together
 from lightactors.processes.cell import ProcessCell
 from lightactors.supervision.ladder import Ladder
 from lightactors.supervision.spec import Place
@@ -91,14 +91,14 @@ class Crew:
         return None
 
     async def _run(self, member: Member, part: Part) -> None:
-        cut_short: ActorStopped | None = None
+        cut_short: ActorStopped | ActorNotRunning | None = None
         process: str | None = None  # until it has told, nothing is under way in it
         try:
             if not self.event.is_set():
                 self._playing[member.name] = part
                 process = await part.process_id()
                 await part.run()
-        except ActorStopped as stopped:
+        except (ActorStopped, ActorNotRunning) as stopped:  # the latter: all were told to stop before it began
             cut_short = stopped
             logger.info("%s was cut short: %s", member.name, stopped)
         finally:
@@ -125,7 +125,7 @@ class Crew:
             error.__cause__ = cell.error if isinstance(cell.error, ProcessDied) else None
             self._errors.append(error)
 
-    def _miss(self, member: Member, stopped: ActorStopped) -> None:
+    def _miss(self, member: Member, stopped: ActorStopped | ActorNotRunning) -> None:
         """Note that a member has gone without a word, and not because it was asked to."""
         how = str(stopped.__cause__ or stopped)
         self._deaths.append(how)
