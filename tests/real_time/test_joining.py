@@ -106,7 +106,7 @@ def sides(backend: Backend, tmp_path: Path) -> Iterator[Sides]:
     sides.end()
 
 
-def until(is_so: Callable[[], object], seconds: float = 10) -> None:
+def until(is_so: Callable[[], object], seconds: float = 30) -> None:
     began = time.monotonic()
     while not is_so():
         assert time.monotonic() - began < seconds
