@@ -24,6 +24,7 @@ from lightactors.services.model import (
     Variant,
     WellKnown,
 )
+from lightactors.services.per_message import PerMessage
 
 Read: TypeAlias = Callable[[Any], Any]
 """Makes a Python value of what protobuf has."""
@@ -41,23 +42,22 @@ _WELL_KNOWN: dict[WellKnown, Read] = {
 }
 
 
-class Readers:
-    """The readers of one file."""
+class Readers(PerMessage[Read]):
+    """The readers of one file; `message` returns what reads a message."""
 
-    def __init__(self) -> None:
-        self._made: dict[int, Read] = {}
+    def _table(self) -> Mapping[Shape, Callable[[Message], Read]]:
+        return {
+            Shape.RECORD: self._record,
+            Shape.TYPED_DICT: self._typed_dict,
+            Shape.TUPLE: self._tuple,
+            Shape.UNION: self._union,
+            Shape.BOX: self._box,
+            Shape.TENSOR: self._tensor,
+        }
 
     def takers(self, fields: Iterable[Field]) -> Takers:
         """Return what takes each of the fields."""
         return [(field.name, self._taker(field)) for field in fields]
-
-    def message(self, message: Message) -> Read:
-        """Return what reads a message."""
-        key = id(message)
-        if key not in self._made:
-            self._made[key] = lambda wire: self._made[key](wire)  # until it is made: it may have itself inside
-            self._made[key] = _BY_SHAPE[message.shape](self, message)
-        return self._made[key]
 
     # Fields
 
@@ -190,16 +190,6 @@ class Readers:
 
     def _tensor(self, _: Message) -> Read:
         return plain.array_in
-
-
-_BY_SHAPE: Mapping[Shape, Callable[[Readers, Message], Read]] = {
-    Shape.RECORD: Readers._record,  # noqa: SLF001 (the table of this very class)
-    Shape.TYPED_DICT: Readers._typed_dict,  # noqa: SLF001
-    Shape.TUPLE: Readers._tuple,  # noqa: SLF001
-    Shape.UNION: Readers._union,  # noqa: SLF001
-    Shape.BOX: Readers._box,  # noqa: SLF001
-    Shape.TENSOR: Readers._tensor,  # noqa: SLF001
-}
 
 
 def take_all(takers: Takers, wire: Any) -> dict[str, Any]:

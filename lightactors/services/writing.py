@@ -21,6 +21,7 @@ from lightactors.services.model import (
     Single,
     WellKnown,
 )
+from lightactors.services.per_message import PerMessage
 
 Write: TypeAlias = Callable[[Any, Any], None]
 """Puts a Python value into a message that lies ready: making one and copying it in costs twice as much."""
@@ -35,19 +36,18 @@ _WELL_KNOWN: dict[WellKnown, Write] = {
 }
 
 
-class Writers:
-    """The writers of one file."""
+class Writers(PerMessage[Write]):
+    """The writers of one file; `message` returns what writes into a message."""
 
-    def __init__(self) -> None:
-        self._made: dict[int, Write] = {}
-
-    def message(self, message: Message) -> Write:
-        """Return what writes into a message."""
-        key = id(message)
-        if key not in self._made:
-            self._made[key] = lambda value, wire: self._made[key](value, wire)  # until it is made
-            self._made[key] = _BY_SHAPE[message.shape](self, message)
-        return self._made[key]
+    def _table(self) -> Mapping[Shape, Callable[[Message], Write]]:
+        return {
+            Shape.RECORD: self._record,
+            Shape.TYPED_DICT: self._typed_dict,
+            Shape.TUPLE: self._tuple,
+            Shape.UNION: self._union,
+            Shape.BOX: self._box,
+            Shape.TENSOR: self._tensor,
+        }
 
     def puts(self, fields: Iterable[Field]) -> Puts:
         """Return what puts a value, or None, into each of the fields."""
@@ -206,16 +206,6 @@ class Writers:
 
     def _tensor(self, _: Message) -> Write:
         return plain.array_out
-
-
-_BY_SHAPE: Mapping[Shape, Callable[[Writers, Message], Write]] = {
-    Shape.RECORD: Writers._record,  # noqa: SLF001 (the table of this very class)
-    Shape.TYPED_DICT: Writers._typed_dict,  # noqa: SLF001
-    Shape.TUPLE: Writers._tuple,  # noqa: SLF001
-    Shape.UNION: Writers._union,  # noqa: SLF001
-    Shape.BOX: Writers._box,  # noqa: SLF001
-    Shape.TENSOR: Writers._tensor,  # noqa: SLF001
-}
 
 
 def _same(value: Any) -> Any:
