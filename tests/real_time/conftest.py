@@ -5,8 +5,19 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from lightactors.training.strategies import Backend
+
 
 @pytest.fixture(params=anyio.get_available_backends())
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     backend: str = request.param
+    return backend
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Give the loop that a program under test is to run on."""
+    if request.param == "trio":
+        pytest.importorskip("trio")
+    backend: Backend = request.param
     return backend

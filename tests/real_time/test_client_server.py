@@ -29,14 +29,6 @@ from tests.real_time import plays
 QUICK: Any = {"graceful_timeout": 1, "terminate_timeout": 1}
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    if request.param == "trio":
-        pytest.importorskip("trio")
-    backend: Backend = request.param
-    return backend
-
-
 @pytest.fixture(params=["algorithm", "runner"])
 def main_process(request: pytest.FixtureRequest) -> MainProcess:
     main_process: MainProcess = request.param

@@ -35,14 +35,6 @@ END = 20
 """Seconds that a program may take to end."""
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    if request.param == "trio":
-        pytest.importorskip("trio")
-    backend: Backend = request.param
-    return backend
-
-
 class Sides:
     """The sides of one execution: one may be here, the others are programs."""
 

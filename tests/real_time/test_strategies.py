@@ -21,14 +21,6 @@ from lightactors.training.strategies import Backend, MainThread, SharedMemoryExe
 QUICK: Any = {"graceful_delay": 0.2, "join_timeout": 0.2}
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    if request.param == "trio":
-        pytest.importorskip("trio")
-    backend: Backend = request.param
-    return backend
-
-
 @pytest.fixture(params=["algorithm", "runner"])
 def main_thread(request: pytest.FixtureRequest) -> MainThread:
     main_thread: MainThread = request.param

@@ -17,14 +17,6 @@ from lightactors.errors import ConfigurationError, ContractError
 from lightactors.training.strategies import Backend
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    if request.param == "trio":
-        pytest.importorskip("trio")
-    backend: Backend = request.param
-    return backend
-
-
 @la.agent
 def double(task: int) -> float:
     return 2.0 * task

@@ -19,14 +19,6 @@ HERE: Any = {"strategy": "cs", "port": 0}
 ELSEWHERE: Any = {"strategy": {"type": "cs", "main_process": "runner"}, "port": 0}
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    if request.param == "trio":
-        pytest.importorskip("trio")
-    backend: Backend = request.param
-    return backend
-
-
 @la.agent
 def guess(task: int, secret: bytes) -> float:
     la.emit_message(f"in {os.getpid()}")

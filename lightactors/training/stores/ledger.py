@@ -99,7 +99,10 @@ class Ledger:
             return self.rollouts.by_id[rollout_id]
         except (KeyError, TypeError):
             checks.text("rollout_id", rollout_id)
-            raise NotFound(f"there is no rollout {rollout_id!r}; use the id that enqueue_rollout returned") from None
+            raise NotFound(
+                f"there is no rollout {rollout_id!r}; use the id that this store's enqueue_rollout returned "
+                "(a store in memory that was started again has forgotten all)"
+            ) from None
 
     def attempt(self, entry: Entry, attempt_id: str) -> Try:
         """Return the attempt of that id, or the latest one."""

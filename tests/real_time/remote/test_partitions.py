@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-import anyio
 import pytest
 from _pytest.mark.structures import ParameterSet
 
@@ -23,12 +22,6 @@ RECOVERY = 2.0
 def stress(*args: float) -> list[ParameterSet]:
     """Return what is only tried under `-m stress`."""
     return [pytest.param(arg, marks=[pytest.mark.stress, pytest.mark.timeout(600)]) for arg in args]
-
-
-@pytest.fixture(params=anyio.get_available_backends())
-def backend(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 
 import lightactors as la
 from lightactors.errors import InvalidArgument
-from lightactors.testing.store import claim, ids, report, span, status_of
+from lightactors.testing.store.moves import claim, ids, report, span, status_of
 from lightactors.training.records import EnqueueRolloutRequest, RolloutConfig, Span
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore

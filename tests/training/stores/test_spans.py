@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from lightactors.errors import InvalidArgument, SpansEvicted
-from lightactors.testing.store import span
+from lightactors.testing.store.moves import span
 from lightactors.training.records import Event, Span, SpanContext
 from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.stores.spans import MemoryLimits, SpanTable, memory_capacity, memory_limits, span_size
