@@ -54,30 +54,43 @@ async def _begin_here(owner: Owner, name: str, spec: ChildSpec) -> Starting:
 async def _begin_in_thread(owner: Owner, name: str, spec: ChildSpec) -> Starting:
     thread = LoopThread(f"actor {owner.path}/{name}", loops.current().backend)
     loop = await thread.open()
-    made = Ask()
-    started = Ask()
 
-    def make() -> None:
+    def make() -> Cell:
         try:
             cell = make_cell(owner, name, spec, loop)
             cell.lives_in(thread)
             owner.enter(cell)
-        except BaseException as error:
+        except BaseException:
             thread.release()
+            raise
+        return cell
+
+    return await begin_on(loop, make)
+
+
+async def begin_on(loop: loops.Loop, make: Callable[[], Cell]) -> Starting:
+    """Begin a cell on another loop, perhaps: `make` makes it there, and enters it among its owner's children."""
+    made = Ask()
+    started = Ask()
+
+    def begin() -> None:
+        try:
+            cell = make()
+        except BaseException as error:
             made.fail(error)
         else:
             made.answer(cell)
             cell.begin(started)
 
-    loop.post(make)
-    return await uninterrupted(made), started
+    loop.order(begin)
+    return await _uninterrupted(made), started
 
 
 PLACES["task"] = _begin_here
 PLACES["thread"] = _begin_in_thread
 
 
-async def uninterrupted(made: Ask) -> Any:
+async def _uninterrupted(made: Ask) -> Any:
     """Wait until another loop has made a cell; given up in between, the cell would be nobody's."""
     # A few milliseconds, unless __init__ itself takes long.
     with anyio.CancelScope(shield=True):

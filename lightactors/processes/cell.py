@@ -24,14 +24,13 @@ from lightactors.processes.handover import HandOver, pack, preamble
 from lightactors.processes.output import Output
 from lightactors.remote import failures
 from lightactors.remote.link import ROOT, WINDOW, Link, Listener
-from lightactors.remote.standin import StandIn
+from lightactors.remote.standin import ChildElsewhere
 from lightactors.supervision.ladder import Rung
 from lightactors.supervision.limits import Limits
 
 if TYPE_CHECKING:
     from msgspec import Raw
 
-    from lightactors.actors.mailbox import Ask
     from lightactors.actors.owner import Owner
     from lightactors.errors import LinkLost
     from lightactors.processes.host import Process
@@ -44,12 +43,11 @@ _SHOWN = 10
 """Lines of its last output that the error of a process shows."""
 
 
-class ProcessCell(StandIn):
+class ProcessCell(ChildElsewhere):
     """Private: users hold a ref. Its mailbox is the outbox, kept over a restart of the process."""
 
     __slots__ = (
         "_exit",
-        "_gone",
         "_is_pushed",
         "_line",
         "_output",
@@ -58,13 +56,12 @@ class ProcessCell(StandIn):
         "_process",
         "_said_goodbye",
         "_started",
-        "_verdict",
     )
 
     RUNGS: ClassVar = {Rung.INTERRUPT: "interrupt", Rung.TERMINATE: "terminate", Rung.KILL: "kill"}
 
     def __init__(self, name: str, owner: Owner, spec: ChildSpec, node: Node) -> None:
-        super().__init__(name, owner, node.loop, spec.options, node)
+        super().__init__(name, owner, spec, node)
         self._on_start = self._launch
         self._on_stop = self._see_it_end
         self._payload = pack(
@@ -78,9 +75,7 @@ class ProcessCell(StandIn):
         self._process: Process | None = None
         self._output: Output | None = None
         self._exit: Exit | None = None
-        self._gone = Flag()  # raised when the process, and all that descended from it, has ended
         self._started: Flag = Flag()  # raised when it is ready, or has failed
-        self._verdict: tuple[Reason, Exception | None] | None = None  # how the actor ended, in its own words
         self._is_pushed = False  # a signal of ours may be what ended it
         self._said_goodbye = False
         self._line: Link | None = None  # the link, from before the actor at its other end is ready
@@ -99,20 +94,13 @@ class ProcessCell(StandIn):
     def window_size(self) -> int:
         return int(min(WINDOW, self.mailbox.capacity))  # the mailbox there has the same capacity
 
-    def origin(self) -> Any:
-        return self.behaviour.function if hasattr(self, "behaviour") else self.contract.actor
-
     # Starting
-
-    def begin(self, started: Ask) -> None:
-        self._turn = started
-        self._start_task()
 
     async def _launch(self) -> None:
         """Launch the process, hand over what it is to be, and wait until it is ready."""
         process = self._process = host.launch(self.path, self.options.limits or Limits())
         self._output = Output(self.path.partition("/")[2], self.system, process.stdout, process.stderr)
-        process.when_exited(partial(self._order, self._has_exited))
+        process.when_exited(partial(self.loop.post, self._has_exited))
         pid = await self._pid_of(process)
         logger.debug("actor %s lives in process %s", self.path, pid)
         with contextlib.suppress(BrokenPipeError):  # it has died already; how, the guardian will say
@@ -141,9 +129,6 @@ class ProcessCell(StandIn):
             self._has_exited(Exit())
             raise answers[0]
         return answers[0]
-
-    def _order(self, function: Callable[..., object], *args: Any) -> None:
-        self.loop.post(function, *args)
 
     def failed_to_start(self, error: Exception) -> LightActorsError:
         if isinstance(error, WrongCall):
@@ -194,16 +179,6 @@ class ProcessCell(StandIn):
         self.link_lost(ProcessDied(f"{self._whereabouts()} {exit}", exit))
 
     # Ending
-
-    def suspend(self) -> None:
-        super().suspend()
-        self.go_on()
-
-    def takes(self, rung: Rung) -> bool:
-        return not self._gone.is_set()
-
-    def leaves(self) -> bool:
-        return False
 
     def interrupt(self) -> None:
         """Send SIGINT, and give up what has not been sent yet."""
@@ -316,11 +291,6 @@ class ProcessCell(StandIn):
     def _whereabouts(self) -> str:
         pid = self._process.pid if self._process else None
         return f"process {pid} of {self.path}" if pid else f"the process of {self.path}"
-
-    def _reason(self) -> Reason:
-        if self.error is None and self._verdict is not None and not self._asked:
-            return self._verdict[0]
-        return super()._reason()
 
     # Looking
 

@@ -91,7 +91,13 @@ class RemoteNode:
         await self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._dialer.is_closed else "linked" if self._dialer.link is not None else "dialling"
+        state = (
+            "closed"
+            if self._is_closed or self._dialer.is_closed
+            else "linked"
+            if self._dialer.link is not None
+            else "dialling"
+        )
         return f"<node {self.name} at {self.address} {state}>"
 
 

@@ -70,6 +70,8 @@ class Dialer(Listener):
         link.redials = self  # from now on: the directory itself is no reason to keep the link
         self.link = link
         self._is_back.set()
+        if self.is_closed:  # meanwhile
+            self.close()
 
     async def directory(self) -> Directory:
         """Return the other node's directory; wait for the link if it was lost."""
@@ -134,7 +136,7 @@ class Dialer(Listener):
                     await anyio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
             logger.info("linked to %s again", self.address)
-            await self._restore()
+            self._restore()
 
     def _give_up(self, error: Exception) -> None:
         logger.error("%s; not dialling again", error)
@@ -143,7 +145,7 @@ class Dialer(Listener):
         for standin in list(self._stranded):
             standin.end_with(Reason.FAILED, error)
 
-    async def _restore(self) -> None:
+    def _restore(self) -> None:
         """Give the stand-ins the new link: to the same actors, or to those that have their names now."""
         stranded = list(self._stranded)
         self._stranded.clear()
@@ -184,6 +186,7 @@ class Dialer(Listener):
     # The end
 
     def is_needed_by(self, standin: StandIn) -> None:
+        # Without `atexit`: when the program ends, its systems have closed what they held.
         self.holders += 1
         weakref.finalize(standin, self.node.loop.post, self.let_go).atexit = False
 

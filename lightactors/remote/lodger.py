@@ -6,21 +6,18 @@ it starts it again over the next link.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import anyio
 
-from lightactors.actors.flag import Flag
-from lightactors.actors.mailbox import Ask
 from lightactors.actors.ref import cell_of
-from lightactors.actors.starting import Starting, uninterrupted
+from lightactors.actors.starting import Starting, begin_on
 from lightactors.actors.terminated import Reason
-from lightactors.contract import Behaviour, contract_of, maker
+from lightactors.contract import maker
 from lightactors.errors import LightActorsError, LinkLost
 from lightactors.remote import failures, frames
 from lightactors.remote.directory import kind_name
-from lightactors.remote.standin import StandIn
-from lightactors.supervision.ladder import Rung
+from lightactors.remote.standin import ChildElsewhere, StandIn
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -30,32 +27,17 @@ if TYPE_CHECKING:
     from lightactors.supervision.spec import ChildSpec
 
 
-class Lodger(StandIn):
+class Lodger(ChildElsewhere):
     """Private: users hold a ref. Its mailbox is the outbox, kept over a restart."""
 
-    __slots__ = ("_dialer", "_gone", "_spec", "_verdict")
-
-    RUNGS: ClassVar = {Rung.INTERRUPT: "interrupt"}
+    __slots__ = ("_dialer", "_spec")
 
     def __init__(self, name: str, owner: Owner, spec: ChildSpec, dialer: Dialer) -> None:
-        super().__init__(name, owner, dialer.node.loop, spec.options, dialer.node)
+        super().__init__(name, owner, spec, dialer.node)
         self._dialer = dialer
         self._spec = spec
         self._on_start = self._spawn
         self._on_stop = self._see_it_end
-        self.stands_for(spec.kind if isinstance(spec.kind, Behaviour) else contract_of(spec.kind))
-
-    def _be_new(self) -> None:
-        super()._be_new()
-        self._gone = Flag()  # raised when it has ended there, or nothing more can be heard of it
-        self._verdict: tuple[Reason, Exception | None] | None = None
-
-    def begin(self, started: Ask) -> None:
-        self._turn = started
-        self._start_task()
-
-    def origin(self) -> Any:
-        return self.behaviour.function if hasattr(self, "behaviour") else self.contract.actor
 
     @property
     def place(self) -> str:
@@ -102,16 +84,6 @@ class Lodger(StandIn):
 
     # Ending
 
-    def suspend(self) -> None:
-        super().suspend()
-        self.go_on()
-
-    def takes(self, rung: Rung) -> bool:
-        return not self._gone.is_set()
-
-    def leaves(self) -> bool:
-        return False
-
     def interrupt(self) -> None:
         """Have it cancelled there, and give up what has not been sent yet."""
         super().interrupt()
@@ -146,26 +118,13 @@ class Lodger(StandIn):
         with anyio.move_on_after(self.ladder.drain + self.ladder.interrupt):
             await self._gone.wait()
 
-    def _reason(self) -> Reason:
-        if self.error is None and self._verdict is not None and not self._asked:
-            return self._verdict[0]
-        return super()._reason()
-
 
 async def begin_at(dialer: Dialer, owner: Owner, name: str, spec: ChildSpec) -> Starting:
     """Begin an actor on another node; its cell lives on the loop of the system here."""
-    made = Ask()
-    started = Ask()
 
-    def make() -> None:
-        try:
-            cell = Lodger(name, owner, spec, dialer)
-            owner.enter(cell)
-        except BaseException as error:
-            made.fail(error)
-        else:
-            made.answer(cell)
-            cell.begin(started)
+    def make() -> Lodger:
+        cell = Lodger(name, owner, spec, dialer)
+        owner.enter(cell)
+        return cell
 
-    owner.system.order(make)
-    return await uninterrupted(made), started
+    return await begin_on(owner.system.loop, make)

@@ -115,16 +115,12 @@ class Outside(Listener):
                 dialer = other
             self._dialers[key] = dialer
         dialer.holders += 1
-        if dialer.link is None:
-            await self._see_it_come_back(dialer)
+        try:
+            await _see_it_linked(dialer)
+        except BaseException:
+            dialer.let_go()
+            raise
         return dialer
-
-    async def _see_it_come_back(self, dialer: Dialer) -> None:
-        with anyio.move_on_after(_COMES_BACK_WITHIN):
-            await dialer.directory()
-            return
-        dialer.let_go()
-        raise ConnectFailed(f"{dialer.address} does not answer at the moment; is it running?")
 
     def _dialer_of(self, key: Any) -> Dialer | None:
         self._dialers = {key: dialer for key, dialer in self._dialers.items() if not dialer.is_closed}
@@ -145,3 +141,12 @@ class Outside(Listener):
                 await self.io.close()
         if scope.cancelled_caught:
             logger.warning("the connections of %s did not close within %s s", self._node.system.name, _CLOSES_WITHIN)
+
+
+async def _see_it_linked(dialer: Dialer) -> None:
+    """Wait for a link that was lost, but not for long."""
+    if dialer.link is None:
+        with anyio.move_on_after(_COMES_BACK_WITHIN):
+            await dialer.directory()
+            return
+        raise ConnectFailed(f"{dialer.address} does not answer at the moment; is it running?")

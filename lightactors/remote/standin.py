@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from lightactors.actors.cell import Cell
+from lightactors.actors.flag import Flag
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.ref import ActorRef
+from lightactors.actors.terminated import Reason
 from lightactors.actors.tree import Tree, joined
 from lightactors.codec import MethodCodec
-from lightactors.contract import Behaviour, Contract, Method
+from lightactors.contract import Behaviour, Contract, Method, contract_of
 from lightactors.errors import ActorNotRunning
 from lightactors.remote import farrefs, surveys
 from lightactors.remote.calls import Call, FarProduction, Posted, Waiting
 from lightactors.remote.link import ROOT, SMALL, UNIT, WINDOW, Window
-from lightactors.supervision.spec import ChildOptions
+from lightactors.supervision.ladder import Rung
+from lightactors.supervision.spec import ChildOptions, ChildSpec
 
 if TYPE_CHECKING:
     from lightactors.actors.loops import Loop, Slot
@@ -261,3 +264,41 @@ class StandIn(Cell):
         body = codec.encode(message)
         self.refs.check_size(body, f"a message to {self.kind}")
         return Posted(codec, body, message)
+
+
+class ChildElsewhere(StandIn):
+    """The stand-in of a child: an actor that lives elsewhere, in a process of its own, say, and has its owner here."""
+
+    __slots__ = ("_gone", "_verdict")
+
+    def __init__(self, name: str, owner: Owner, spec: ChildSpec, node: Node) -> None:
+        super().__init__(name, owner, node.loop, spec.options, node)
+        self.stands_for(spec.kind if isinstance(spec.kind, Behaviour) else contract_of(spec.kind))
+
+    def _be_new(self) -> None:
+        super()._be_new()
+        self._gone = Flag()  # raised when it has ended there, with all that was its own, or can't be heard of any more
+        self._verdict: tuple[Reason, Exception | None] | None = None  # how the actor ended, in its own words
+
+    def origin(self) -> Any:
+        kind = self.stood_for
+        return kind.function if isinstance(kind, Behaviour) else kind.actor
+
+    def begin(self, started: Ask) -> None:
+        self._turn = started
+        self._start_task()
+
+    def suspend(self) -> None:
+        super().suspend()
+        self.go_on()
+
+    def takes(self, rung: Rung) -> bool:
+        return not self._gone.is_set()
+
+    def leaves(self) -> bool:
+        return False
+
+    def _reason(self) -> Reason:
+        if self.error is None and self._verdict is not None and not self._asked:
+            return self._verdict[0]
+        return super()._reason()

@@ -98,7 +98,7 @@ async def _carry(carrier: StreamCarrier, channel: grpc.aio.Channel) -> None:
 def _unavailable(address: str, details: str) -> ConnectFailed:
     why = details.rpartition("; last error: ")[2] or details
     tls = "SSL" in why or "handshake" in why.lower() or "certificate" in why.lower()
-    cure = "do both ends mean TLS (grpcs://), and does this one trust the other's certificate (tls=)?"
+    cure = "do both ends mean TLS (grpcs://), and does this one trust who signed the other's certificate?"
     if "Socket closed" in why and address.startswith("grpc:"):
         return ConnectFailed(f"{address} can't be reached: it hung up; does it want TLS (grpcs://), or is it no node?")
     return ConnectFailed(f"{address} can't be reached: {why}" + (f"; {cure}" if tls else "; is it running?"))
