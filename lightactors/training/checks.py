@@ -39,6 +39,11 @@ def optional_text(name: str, value: object) -> str | None:
     return value if value is None else text(name, value)
 
 
+def optional_string(name: str, value: object) -> str | None:
+    """Accept any string, an empty one too."""
+    return None if value is None else instance(name, value, str)
+
+
 def member(name: str, value: T, allowed: Collection[T]) -> T:
     # A list would be compared well with a tuple of names, but is not hashable enough for a set or a dict.
     if not isinstance(value, str) or value not in allowed:

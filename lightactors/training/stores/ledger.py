@@ -7,20 +7,18 @@ arguments. A rollout goes by its row everywhere; rows are numbered in the order 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from random import Random
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from lightactors.errors import FencedAttempt, NotFound
 from lightactors.training import checks, lifecycle
 from lightactors.training.records import Attempt, AttemptedRollout, AttemptStatus, Rollout, RolloutStatus
 from lightactors.training.stores import arguments
-from lightactors.training.stores.table import Row, Table
-from lightactors.training.stores.waiting import Claimant, Ends, Line
+from lightactors.training.stores.tables import Audience, Entry, Tables, Try
+from lightactors.training.stores.waiting import Claimant
 from lightactors.training.stores.watchdog import Alarms
 from lightactors.training.stores.workers import Workers
 
@@ -28,81 +26,45 @@ LATEST = "latest"
 _ID_BYTES = {"ro-": 6, "rs-": 6, "at-": 4}
 
 
-class Try(msgspec.Struct, gc=False, eq=False):
-    """An attempt, and when it started and was last heard of on the clock that deadlines go by."""
-
-    record: Attempt
-    started: float
-    heard: float
-    before: Try | None
-    claim_id: str | None = None  # under which its worker asked for it
-
-
-class Entry(Row, gc=False, eq=False, kw_only=True):
-    """The row of a rollout: its record, and its latest attempt, which leads to those before."""
-
-    record: Rollout
-    latest: Try | None = None
-    holder: str | None = None  # the worker that is on it
-
-    @property
-    def is_finished(self) -> bool:
-        return self.record.status in lifecycle.FINISHED
-
-    def tries(self) -> Iterator[Try]:
-        """Yield the attempts, the latest first."""
-        attempt = self.latest
-        while attempt is not None:
-            yield attempt
-            attempt = attempt.before
-
-
 class Ledger:
-    """Rollouts, their attempts, the queue and the workers.
+    """The rules of rollouts, their attempts, the queue and the workers, over an engine's tables.
 
-    `clock` is what deadlines go by, `now` the time in records; `on_earlier_deadline` is called when the next
-    deadline becomes an earlier one.
+    `clock` is what deadlines go by, `now` the time in records.
     """
 
     def __init__(
-        self,
-        clock: Callable[[], float],
-        now: Callable[[], float],
-        random: Random,
-        on_earlier_deadline: Callable[[], None],
+        self, tables: Tables, audience: Audience, clock: Callable[[], float], now: Callable[[], float], random: Random
     ) -> None:
         self.clock = clock
         self._now = now
         self._random = random
-        self._on_earlier_deadline = on_earlier_deadline
-        self._latest_moment = now()
-        self.rollouts: Table[Entry] = Table()
-        self.queue: OrderedDict[int, Entry] = OrderedDict()
-        self.finished: list[Entry] = []
-        self.workers = Workers()
+        self._audience = audience
+        self._latest_moment = max(now(), tables.latest_moment())
+        self.rollouts = tables.rollouts
+        self.queue = tables.queue
+        self.finished = tables.finished
+        self.totals = tables.totals
+        self.workers = Workers(tables.workers)
         self.alarms = Alarms()
-        self.line = Line()
-        self.ends = Ends()
-        self.total_attempts = 0
-        self.fenced = 0
-        self._held: dict[str, dict[int, Entry]] = {}  # by worker: what it is on
+        self._held = tables.held
 
     # What there is
 
     def find(self, rollout_id: str) -> Entry | None:
         """Return the entry of a rollout; None if there is none."""
-        return self.rollouts.by_id.get(checks.text("rollout_id", rollout_id))
+        return self.rollouts.find(checks.text("rollout_id", rollout_id))
 
     def entry(self, rollout_id: str) -> Entry:
         """Return the entry of a rollout; raise `NotFound` if there is none."""
-        try:
-            return self.rollouts.by_id[rollout_id]
-        except (KeyError, TypeError):
+        # Nearly every call comes here, nearly always with an id that there is.
+        entry = self.rollouts.find(rollout_id) if type(rollout_id) is str else None
+        if entry is None:
             checks.text("rollout_id", rollout_id)
             raise NotFound(
                 f"there is no rollout {rollout_id!r}; use the id that this store's enqueue_rollout returned "
                 "(a store in memory that was started again has forgotten all)"
-            ) from None
+            )
+        return entry
 
     def attempt(self, entry: Entry, attempt_id: str) -> Try:
         """Return the attempt of that id, or the latest one."""
@@ -112,7 +74,7 @@ class Ledger:
         return self.attempt_of_id(entry, attempt_id)
 
     def attempt_of_id(self, entry: Entry, attempt_id: str) -> Try:
-        for attempt in entry.tries():
+        for attempt in self.rollouts.tries(entry):
             if attempt.record.attempt_id == attempt_id:
                 return attempt
         checks.text("attempt_id", attempt_id)
@@ -143,14 +105,14 @@ class Ledger:
 
     def add(self, rollout: Rollout) -> Entry:
         """Take in a new rollout."""
-        entry = self.rollouts.add(rollout.rollout_id, Entry(number=len(self.rollouts.rows), record=rollout))
+        entry = self.rollouts.add(rollout)
         self._settle(entry, rollout.status)
         return entry
 
     def claim(self, limit: int, claimant: Claimant) -> list[AttemptedRollout]:
         """Return what the claimant has claimed already under its claim id, or else `take`."""
         if claimant.claim_id is not None and claimant.worker_id is not None:
-            self.line.call_off(claimant.worker_id)
+            self._audience.call_off(claimant.worker_id)
             if claimed := self._claimed(claimant):
                 return [self._attempted(entry) for entry in claimed]
         return self.take(limit, claimant)
@@ -158,8 +120,7 @@ class Ledger:
     def take(self, limit: int, claimant: Claimant) -> list[AttemptedRollout]:
         """Start attempts at the head of the queue, as many as there are up to `limit`."""
         taken: list[AttemptedRollout] = []
-        while self.queue and len(taken) < limit:
-            head = next(iter(self.queue.values()))
+        while len(taken) < limit and (head := self.queue.head()) is not None:
             taken.append(self.begin(head, claimant.worker_id, was_asked=True))
             if head.latest is not None:
                 head.latest.claim_id = claimant.claim_id
@@ -171,7 +132,7 @@ class Ledger:
         """Put what was claimed into the queue again, and end the claim's wait; return it."""
         worker_id = claimant.worker_id
         assert worker_id is not None
-        self.line.call_off(worker_id, claimant.claim_id)
+        self._audience.call_off(worker_id, claimant.claim_id)
         given_back = self._claimed(claimant)
         for entry in given_back:
             self.change(entry, {"status": "requeuing"})
@@ -181,12 +142,12 @@ class Ledger:
 
     def release(self, worker_id: str) -> list[Attempt]:
         """Give up a worker: end its wait and its attempts; return those."""
-        self.line.call_off(worker_id)
+        self._audience.call_off(worker_id)
         released = self._held_by(worker_id)
         for entry in released:
             if entry.latest is not None:
                 self._become(entry, entry.latest, "unresponsive", {})
-        if worker_id in self.workers.by_id:
+        if self.workers.table.get(worker_id) is not None:
             self.workers.leave(worker_id, "unknown", self.moment())
         return [entry.latest.record for entry in released if entry.latest is not None]
 
@@ -197,22 +158,22 @@ class Ledger:
 
     def _held_by(self, worker_id: str | None) -> list[Entry]:
         """Return what a worker is on, the oldest first."""
-        held = self._held.get(worker_id) if worker_id is not None else None
-        return [held[number] for number in sorted(held)] if held else []
+        return [] if worker_id is None else list(self._held.of(worker_id))
 
     def begin(self, entry: Entry, worker_id: str | None, *, was_asked: bool = False) -> AttemptedRollout:
         """Start the next attempt of a rollout; `was_asked`: because its worker asked for work."""
         before, now = entry.latest, self.moment()
+        taken = [one.record.attempt_id for one in self.rollouts.tries(entry)] if before else ()
         attempt = Attempt(
             rollout_id=entry.record.rollout_id,
-            attempt_id=self.new_id("at-", [one.record.attempt_id for one in entry.tries()] if before else ()),
+            attempt_id=self.new_id("at-", taken),
             sequence_id=1 if before is None else before.record.sequence_id + 1,
             start_time=now,
             worker_id=worker_id,
         )
         started = self.clock()
         entry.latest = Try(attempt, started, started, before)
-        self.total_attempts += 1
+        self.totals.attempts += 1
         self.workers.take(attempt, now, was_asked=was_asked)
         self._move(entry, "preparing", now)
         self._hold(entry)
@@ -248,7 +209,7 @@ class Ledger:
         try:
             lifecycle.check_current(entry.record, attempt.record, entry.latest.record)
         except FencedAttempt:
-            self.fenced += 1
+            self.totals.fenced += 1
             raise
 
     def _become(self, entry: Entry, attempt: Try, status: AttemptStatus, changes: dict[str, Any]) -> None:
@@ -275,38 +236,31 @@ class Ledger:
         attempt = None if entry.latest is None else entry.latest.record
         is_held = attempt is not None and attempt.status in lifecycle.ALIVE and entry.record.status in lifecycle.WATCHED
         holder = attempt.worker_id if attempt is not None and is_held else None
-        if holder == entry.holder:
-            return
-        if entry.holder is not None:
-            held = self._held[entry.holder]
-            del held[entry.number]
-            if not held:
-                del self._held[entry.holder]
-        if holder is not None:
-            self._held.setdefault(holder, {})[entry.number] = entry
-        entry.holder = holder
+        if holder != entry.holder:
+            self._held.put(entry, holder)
+            entry.holder = holder
 
     def _settle(self, entry: Entry, status: RolloutStatus) -> None:
         """Put a rollout where its status belongs, and wake who waited for that."""
         if status not in lifecycle.QUEUEING:
-            self.queue.pop(entry.number, None)
-        elif entry.number not in self.queue:
-            self.queue[entry.number] = entry
-            self.line.wake()
+            self.queue.drop(entry)
+        elif self.queue.put(entry):
+            self._audience.queued()
         if status in lifecycle.FINISHED:
-            self.finished.append(entry)
-            self.ends.reached(entry.number)
+            self.finished.add(entry)
+            self._audience.ended(entry)
 
     # Deadlines
 
     def expire(self) -> None:
         """End every attempt that is overdue by now."""
         now = self.clock()
-        due = [self.rollouts.rows[number] for number in self.alarms.due(now)]
+        due = [entry for number in self.alarms.due(now) if (entry := self.rollouts.at(number)) is not None]
         # An alarm may be early by some heartbeats, so their order is not yet that of the deadlines.
         for entry in sorted(due, key=lambda entry: (self._deadline(entry), entry.number)):
             attempt = entry.latest
-            assert attempt is not None
+            if attempt is None or self._deadline(entry) == math.inf:
+                continue
             if status := lifecycle.overdue(entry.record.config, attempt.started, attempt.heard, now):
                 self._become(entry, attempt, status, {})
             else:
@@ -328,7 +282,7 @@ class Ledger:
         is_next = moment < self.alarms.next
         self.alarms.set(entry.number, moment)
         if is_next:
-            self._on_earlier_deadline()
+            self._audience.earlier_deadline()
 
     def _deadline(self, entry: Entry) -> float:
         rollout, attempt = entry.record, entry.latest

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import operator
+import dataclasses
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from lightactors.training import checks
-from lightactors.training.stores.bitmap import Combined, Numbers, listed
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 Predicate = Callable[[T], bool]
 
 _LOGIC: dict[str, Callable[[Iterable[object]], bool]] = {"and": all, "or": any}
-_SETS: dict[str, Callable[[int, int], int]] = {"and": operator.and_, "or": operator.or_}
 _ORDERS = ("asc", "desc")
 
 
@@ -55,6 +52,11 @@ def page_of(kind: type[msgspec.Struct], sort_by: str | None, sort_order: str, li
     if sort_by is not None:
         checks.member("sort_by", sort_by, sortable(kind))
     return Page(sort_by, sort_order == "desc", offset, None if limit == -1 else limit)
+
+
+def in_order(page: Page, field: str) -> Page:
+    """Return the page in the order of creation, if it is sorted by a field that has the same order."""
+    return dataclasses.replace(page, sort_by=None) if page.sort_by == field else page
 
 
 @cache
@@ -96,51 +98,6 @@ def _text(argument: str, wanted: str) -> Predicate[Any]:
     if field == argument:
         return lambda record: getattr(record, field) == wanted
     return lambda record: wanted in (getattr(record, field) or "")
-
-
-class Numbered(Protocol[T_co]):
-    """Records by their numbers, in the order of creation."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, number: int, /) -> T_co: ...
-
-
-def select(
-    records: Numbered[T], sets: Sequence[Numbers], conditions: Sequence[Predicate[T]], logic: str, page: Page
-) -> list[T]:
-    """Return a page of numbered records.
-
-    `sets` hold the numbers of those that fulfil conditions for which there is an index; each of the other
-    `conditions` has to look at a record to tell. In the order of numbers it stops as soon as the page is full.
-    """
-    check_logic(logic)
-    if page.sort_by is not None:
-        return page.cut(page.sorted(_selected(records, sets, conditions, logic, descending=False)))
-    if conditions:
-        return page.cut(_selected(records, sets, conditions, logic, descending=page.descending))
-    chosen = _numbers(records, sets, logic, skip=page.offset, descending=page.descending)
-    return [records[number] for number in islice(chosen, page.limit)]
-
-
-def _selected(
-    records: Numbered[T], sets: Sequence[Numbers], conditions: Sequence[Predicate[T]], logic: str, *, descending: bool
-) -> Iterator[T]:
-    if logic == "and" or not conditions:
-        candidates = _numbers(records, sets, logic, descending=descending)
-        return matching((records[number] for number in candidates), conditions, logic)
-    # With "or" a record outside every set may still fulfil a condition.
-    found = set(_numbers(records, sets, logic)) if sets else set()
-    everything = _numbers(records, (), logic, descending=descending)
-    return (records[number] for number in everything if number in found or any(c(records[number]) for c in conditions))
-
-
-def _numbers(
-    records: Numbered[T], sets: Sequence[Numbers], logic: str, *, skip: int = 0, descending: bool = False
-) -> Iterable[int]:
-    if sets:
-        return listed(Combined(_SETS[logic], sets), skip=skip, descending=descending)
-    numbers = range(len(records))
-    return (numbers[::-1] if descending else numbers)[skip:]
 
 
 def check_timeout(timeout: float | None) -> bool:

@@ -8,22 +8,23 @@ from msgspec.structs import replace
 
 from lightactors.training.lifecycle import ALIVE, WORKER_AFTER
 from lightactors.training.records import Attempt, Worker
-from lightactors.training.stores.table import Row, Table
+from lightactors.training.stores.tables import WorkerTable
 
 
-class Workers(Table[Row]):
-    """The table of workers; one that is not in it yet is added with its first sign of life."""
+class Workers:
+    """The rules of the table of workers; one that is not in it yet is added with its first sign of life."""
+
+    def __init__(self, table: WorkerTable) -> None:
+        self.table = table
 
     def update(self, worker_id: str, **changes: Any) -> Worker:
         """Change fields of a worker and return it."""
-        row = self._row(worker_id)
-        self.put(row, replace(row.record, **changes))
-        worker: Worker = row.record
+        worker = replace(self._known(worker_id), **changes)
+        self.table.put(worker)
         return worker
 
-    def _row(self, worker_id: str) -> Row:
-        row = self.by_id.get(worker_id)
-        return self.add(worker_id, Row(len(self), Worker(worker_id=worker_id))) if row is None else row
+    def _known(self, worker_id: str) -> Worker:
+        return self.table.get(worker_id) or Worker(worker_id=worker_id)
 
     def asked_in_vain(self, worker_id: str, now: float) -> None:
         """Record that the worker asked for work, and there was none."""
@@ -35,16 +36,16 @@ class Workers(Table[Row]):
         """Record that the attempt's worker, if it has one, is on it; `was_asked`: because it asked for work."""
         if attempt.worker_id is None:
             return
-        row = self._row(attempt.worker_id)
+        before = self._known(attempt.worker_id)
         worker = replace(
-            row.record,
+            before,
             status=WORKER_AFTER[attempt.status],
-            last_dequeue_time=now if was_asked else row.record.last_dequeue_time,
+            last_dequeue_time=now if was_asked else before.last_dequeue_time,
             last_busy_time=now,
             current_rollout_id=attempt.rollout_id,
             current_attempt_id=attempt.attempt_id,
         )
-        self.put(row, worker)
+        self.table.put(worker)
 
     def follow(self, attempt: Attempt, now: float) -> None:
         """Record what the attempt's status means for its worker, if it has one.
@@ -57,14 +58,11 @@ class Workers(Table[Row]):
             self.leave(attempt.worker_id, WORKER_AFTER[attempt.status], now)
 
     def _is_free_for(self, worker_id: str, attempt: Attempt) -> bool:
-        row = self.by_id.get(worker_id)
-        if row is None or row.record.current_attempt_id is None:
+        worker = self.table.get(worker_id)
+        if worker is None or worker.current_attempt_id is None:
             return True
-        worker: Worker = row.record
         return (worker.current_rollout_id, worker.current_attempt_id) == (attempt.rollout_id, attempt.attempt_id)
 
     def leave(self, worker_id: str, status: str, now: float) -> None:
         """Record that the worker is on nothing any more."""
-        row = self._row(worker_id)
-        left = replace(row.record, status=status, last_idle_time=now, current_rollout_id=None, current_attempt_id=None)
-        self.put(row, left)
+        self.update(worker_id, status=status, last_idle_time=now, current_rollout_id=None, current_attempt_id=None)

@@ -22,9 +22,10 @@ from lightactors.training.records import (
     WorkerStatus,
 )
 from lightactors.training.stores import queries
-from lightactors.training.stores.bitmap import CHUNK, Bitmap, Combined, listed
 from lightactors.training.stores.memory import MemoryStore
-from lightactors.training.stores.table import Row, Table
+from lightactors.training.stores.memory.bitmap import CHUNK, Bitmap, Combined, listed
+from lightactors.training.stores.memory.selecting import select
+from lightactors.training.stores.memory.table import Row, Table
 
 NUMBERS = st.sets(st.integers(0, 5 * CHUNK))
 
@@ -48,21 +49,21 @@ def test_combined_sets_are_unions_and_intersections(sets: list[set[int]]) -> Non
 def test_table_finds_by_id_and_status() -> None:
     table: Table[Row] = Table()
     for number, name in enumerate("abc"):
-        table.add(name, Row(number, Worker(worker_id=name)))
-    table.put(table.rows[1], Worker(worker_id="b", status="busy"))
+        table.append(name, Row(number, Worker(worker_id=name)))
+    table.replace(table.rows[1], Worker(worker_id="b", status="busy"))
     assert (table.by_id["b"].number, table[1].status, len(table)) == (1, "busy", 3)
     assert list(listed(table.with_status(["unknown"]))) == [0, 2]
     assert list(listed(table.with_status(["busy", "unknown", "idle"]))) == [0, 1, 2]
     assert list(listed(table.with_ids(["c", "x", "a"]))) == [0, 2]
-    table.put(table.rows[1], Worker(worker_id="b", status="unknown"))
+    table.replace(table.rows[1], Worker(worker_id="b", status="unknown"))
     assert list(listed(table.with_status(["busy"]))) == []
 
 
 def test_index_keeps_up_with_more_changes_than_it_lets_wait() -> None:
     table: Table[Row] = Table()
     for number in range(2500):
-        table.add(str(number), Row(number, Worker(worker_id=str(number))))
-        table.put(table.rows[number], Worker(worker_id=str(number), status="busy" if number % 2 else "idle"))
+        table.append(str(number), Row(number, Worker(worker_id=str(number))))
+        table.replace(table.rows[number], Worker(worker_id=str(number), status="busy" if number % 2 else "idle"))
     assert list(listed(table.with_status(["busy"]))) == list(range(1, 2500, 2))
 
 
@@ -111,11 +112,11 @@ def test_selection_is_what_a_scan_would_find(
 ) -> None:
     table: Table[Row] = Table()
     for number, worker in enumerate(WORKERS):
-        table.add(worker.worker_id, Row(number, worker))
+        table.append(worker.worker_id, Row(number, worker))
     sets = [] if statuses is None else [table.with_status(statuses)]
     sets += [] if ids is None else [table.with_ids(ids)]
     page = queries.page_of(Worker, sort_by, order, limit, offset)
-    found = queries.select(table, sets, queries.texts(worker_id_contains=contains), logic, page)
+    found = select(table, sets, queries.texts(worker_id_contains=contains), logic, page)
 
     def wanted(worker: Worker) -> bool:
         asked = [

@@ -10,9 +10,10 @@ import pytest
 
 from lightactors.errors import InvalidArgument, SpansEvicted
 from lightactors.testing.store.moves import span
-from lightactors.training.records import Event, Span, SpanContext
+from lightactors.training.records import Attempt, Event, Rollout, Span, SpanContext
 from lightactors.training.stores.memory import MemoryStore
-from lightactors.training.stores.spans import MemoryLimits, SpanTable, memory_capacity, memory_limits, span_size
+from lightactors.training.stores.memory.spans import MemoryLimits, SpanTable, memory_capacity, memory_limits, span_size
+from lightactors.training.stores.tables import Entry, Try
 
 SIZE = 100
 
@@ -140,11 +141,13 @@ def test_estimate_is_close_to_what_spans_take(attributes: int, text: int) -> Non
     wire = [packed(number, attributes, text) for number in range(300)]
     decode = msgspec.msgpack.Decoder(Span).decode
     table = SpanTable(memory_limits(None, None, 2**40), span_size)
+    first = Attempt(rollout_id="ro-1", attempt_id="at-1", sequence_id=1, start_time=0)
+    attempt, entry = Try(first, 0, 0, None), Entry(number=0, record=Rollout(rollout_id="ro-1", input=1, start_time=0))
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         for one in map(decode, wire):
-            table.add(0, one, table.size_of(one))
+            table.add(entry, attempt, one, table.prepared(one))
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -12,7 +12,8 @@ import msgspec
 
 from lightactors.errors import InvalidArgument, SpansEvicted
 from lightactors.training.records import Span
-from lightactors.training.stores.bitmap import Bitmap, listed
+from lightactors.training.stores.memory.bitmap import Bitmap, listed
+from lightactors.training.stores.tables import Entry, SpanStatistics, Try
 
 logger = logging.getLogger("lightactors.store")
 
@@ -119,37 +120,36 @@ class SpanTable:
         self._books: dict[int, _Book] = {}
         self._held = Bitmap()
 
-    def holds(self, number: int, span: Span) -> bool:
-        """Tell whether a span of the same attempt, sequence and span id is there."""
-        book = self._books.get(number)
+    def holds(self, entry: Entry, attempt: Try, span: Span) -> bool:
+        book = self._books.get(entry.number)
         return book is not None and (span.sequence_id, span.span_id) in book.spans.get(span.attempt_id, ())
 
-    def last_sequence_id(self, number: int) -> int:
-        book = self._books.get(number)
+    def last_sequence_id(self, entry: Entry) -> int:
+        book = self._books.get(entry.number)
         return 0 if book is None else book.last_sequence_id
 
-    def next_sequence_id(self, number: int) -> int:
-        """Give out the next sequence id of a rollout."""
-        book = self._book(number)
+    def next_sequence_id(self, entry: Entry) -> int:
+        book = self._book(entry.number)
         book.last_sequence_id += 1
         return book.last_sequence_id
 
-    def size_of(self, span: Span) -> int:
+    def prepared(self, span: Span) -> int:
+        """Return the span's bytes."""
         return max(0, int(self._size_of(span)))
 
-    def add(self, number: int, span: Span, size_bytes: int) -> None:
-        book = self._book(number)
+    def add(self, entry: Entry, attempt: Try, span: Span, prepared: int) -> None:
+        book = self._book(entry.number)
         book.last_sequence_id = max(book.last_sequence_id, span.sequence_id)
         if span.attempt_id in book.evicted:
             # Half an attempt is of no use to anybody: the rest follows what was given up.
             self.evicted += 1
             return
         book.spans.setdefault(span.attempt_id, {})[span.sequence_id, span.span_id] = span
-        self._account(number, book, 1, size_bytes)
+        self._account(entry.number, book, 1, prepared)
 
-    def of(self, number: int, attempt_id: str | None) -> list[Span]:
-        """Return the spans of one attempt, or of all; raise `SpansEvicted` where some are gone."""
-        book = self._books.get(number)
+    def of(self, entry: Entry, attempt: Try | None) -> list[Span]:
+        book = self._books.get(entry.number)
+        attempt_id = None if attempt is None else attempt.record.attempt_id
         if book is None:
             return []
         if gone := book.evicted if attempt_id is None else book.evicted & {attempt_id}:
@@ -161,7 +161,6 @@ class SpanTable:
         return [span for spans in asked for span in spans.values()]
 
     def evict(self) -> None:
-        """Give up the spans of the oldest rollouts, if there are too many, until there are few enough."""
         if self.size_bytes <= self.limits.eviction:
             return
         before, rollouts = self.size_bytes, 0
@@ -169,6 +168,10 @@ class SpanTable:
             self._give_up(next(listed(self._held)))
             rollouts += 1
         logger.warning("gave up the spans of %d rollouts: %d bytes, now %d", rollouts, before, self.size_bytes)
+
+    def statistics(self) -> SpanStatistics:
+        limits = self.limits
+        return SpanStatistics(self.count, self.size_bytes, self.evicted, limits.eviction, limits.safe, limits.capacity)
 
     def _give_up(self, number: int) -> None:
         book = self._books[number]

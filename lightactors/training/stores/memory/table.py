@@ -5,11 +5,11 @@ from __future__ import annotations
 import operator
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from lightactors.training.stores.bitmap import Bitmap, Combined, Numbers
+from lightactors.training.stores.memory.bitmap import Bitmap, Combined, Numbers
 
 _BACKLOG = 1000
 """Rows that may wait for their place in the index: enough to skip the statuses that they only pass through."""
@@ -25,7 +25,14 @@ class Row(msgspec.Struct, gc=False, eq=False):
     is_moved: bool = False  # it may have another one by now
 
 
-R = TypeVar("R", bound=Row)
+class _Row(Protocol):
+    number: int
+    record: Any
+    indexed: str | None
+    is_moved: bool
+
+
+R = TypeVar("R", bound=_Row)
 
 
 class Table(Generic[R]):
@@ -43,14 +50,14 @@ class Table(Generic[R]):
     def __getitem__(self, number: int) -> Any:
         return self.rows[number].record
 
-    def add(self, record_id: str, row: R) -> R:
+    def append(self, record_id: str, row: R) -> R:
         """Append a row under a new id; its number must be the next."""
         self.by_id[record_id] = row
         self.rows.append(row)
         self._move(row)
         return row
 
-    def put(self, row: R, record: Any) -> None:
+    def replace(self, row: R, record: Any) -> None:
         """Replace the record of a row."""
         row.record = record
         if not row.is_moved:
