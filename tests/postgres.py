@@ -149,8 +149,12 @@ class PostgresServer:
 
     def drop_database(self, url: str) -> None:
         """Take a database away, whoever is still connected to it."""
-        name = url.partition("?")[0].rpartition("/")[2]
-        self.query(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        self.query(f"DROP DATABASE IF EXISTS {self.database_of(url)} WITH (FORCE)")
+
+    @staticmethod
+    def database_of(url: str) -> str:
+        """Return the name of the database that a URL of ours leads to."""
+        return url.partition("?")[0].rpartition("/")[2]
 
     def query(self, *statements: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """Run statements, each in a transaction of its own; return the rows of the last."""

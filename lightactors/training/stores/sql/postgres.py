@@ -9,6 +9,7 @@ import os
 import re
 import selectors
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,9 @@ Durability = Literal["full", "normal"]
 
 OLDEST = 14
 """The oldest version of PostgreSQL that will do."""
+
+_SWEEP_SECONDS = 1.0
+"""How often to look for what others have written when none of them tells."""
 
 PARTITION = 100_000
 """How many rollouts' spans are in one partition: what is old can be dropped at once, instead of row by row."""
@@ -77,8 +81,8 @@ _CURES = {
 }
 
 _REFUSALS = {
-    "password": "check the password: in the URL, in PGPASSWORD or in ~/.pgpass",
     "no password supplied": "give the password: in the URL, in PGPASSWORD or in ~/.pgpass",
+    "password": "check the password: in the URL, in PGPASSWORD or in ~/.pgpass",
     "role": "check the user in the URL",
     "database": "create the database first (createdb), or check its name in the URL",
     "pg_hba.conf": "let the server's pg_hba.conf admit this user from here",
@@ -174,6 +178,7 @@ class PostgresDatabase:
     def __init__(self, url: str, *, is_reader: bool = False) -> None:
         self._driver = load_driver()
         self._server = Server(url)
+        self._schema = self._server.schema
         self._is_reader = is_reader
         # Unique, so that what is left of a lost connection can be told from all others.
         self._name = f"lightactors-{os.getpid()}-{next(_names)}-{os.urandom(4).hex()}"
@@ -181,6 +186,8 @@ class PostgresDatabase:
         self._cursor: Any = None
         self._listener: Listener | None = None
         self._partitions: set[int] = set()
+        self._is_told = threading.Event()
+        self._next_look = 0.0
 
     def __repr__(self) -> str:
         return f"PostgresDatabase({str(self._server)!r})"
@@ -267,20 +274,23 @@ class PostgresDatabase:
             )
 
     def _version(self) -> int | None:
-        ((table,),) = self.rows("SELECT to_regclass(?)::text", f"{self._server.schema}.meta")
-        if table is None:
+        if not self._has_table("meta"):
             return None
         found = self.rows("SELECT value FROM meta WHERE name = 'schema_version'")
         return int(found[0][0]) if found else None
 
+    def _has_table(self, name: str) -> bool:
+        # Not `to_regclass`, which may answer from what the server's process knew before it waited for a lock.
+        return bool(self.rows("SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = ?", self._schema, name))
+
     def _create(self) -> None:
-        name = self._server.schema
+        name = self._schema
         self._execute("BEGIN")
         self._lock_schema()
         if self._version() is None:  # nobody was quicker
-            if self.rows("SELECT to_regnamespace(?)::text", name) == [(None,)]:
+            if not self.rows("SELECT 1 FROM pg_namespace WHERE nspname = ?", name):
                 self._execute(f"CREATE SCHEMA {name}")
-            if self.rows("SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(?) LIMIT 1", name):
+            if self.rows("SELECT 1 FROM pg_tables WHERE schemaname = ? LIMIT 1", name):
                 raise StoreDamaged(
                     f"the schema {name!r} of {self._server} holds something else; choose another: ?schema=..."
                 )
@@ -309,7 +319,7 @@ class PostgresDatabase:
             return
         self._lock_schema()
         table = f"spans_{partition}"
-        if self.rows("SELECT to_regclass(?)::text", f"{self._server.schema}.{table}") == [(None,)]:
+        if not self._has_table(table):
             # Made apart and attached: readers and writers of the other partitions need not wait for it.
             first, behind = partition * PARTITION, (partition + 1) * PARTITION
             self._execute(f"CREATE TABLE {table} (LIKE spans INCLUDING DEFAULTS)")
@@ -319,9 +329,13 @@ class PostgresDatabase:
     # A transaction
 
     def begin(self) -> bool:
+        has_news = self.has_news()
         with self._explained():
             self._execute("BEGIN")
-        return True
+        if has_news:
+            self._is_told.clear()
+            self._next_look = time.monotonic() + _SWEEP_SECONDS
+        return has_news
 
     def begin_to_read(self) -> None:
         with self._explained():
@@ -338,7 +352,7 @@ class PostgresDatabase:
                 self._execute("ROLLBACK")
 
     def has_news(self) -> bool:
-        return True
+        return self._is_told.is_set() or time.monotonic() >= self._next_look
 
     def rows(self, sql: str, *parameters: Any) -> Sequence[Row]:
         with self._explained():
@@ -396,7 +410,12 @@ class PostgresDatabase:
 
     def watch(self, tell: Callable[[], None]) -> None:
         """Call `tell`, in a thread, whenever another node has something for this one, until `close`."""
-        self._listener = Listener(self._server, self._name, tell)
+
+        def hear() -> None:
+            self._is_told.set()
+            tell()
+
+        self._listener = Listener(self._server, self._name, hear)
 
     # Errors
 
@@ -411,6 +430,8 @@ class PostgresDatabase:
 
     def _explanation(self, error: psycopg.Error) -> Exception:
         state, text = error.sqlstate or "", _first_line(error)
+        if not state and isinstance(error, self._driver.OperationalError):
+            self._disconnect()  # the driver's own trouble: nobody knows what is left of the connection
         if self._connection is None or self._connection.closed or state.startswith(_PASSING):
             return Interrupted(f"{self._server}: {text}")
         if state.startswith(_DAMAGED):
