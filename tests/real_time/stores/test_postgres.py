@@ -17,13 +17,13 @@ import pytest
 from lightactors.errors import ConfigurationError, InvalidArgument, StoreDamaged, StoreUnavailable
 from lightactors.training.stores.sql import postgres, schema
 from lightactors.training.stores.sql.database import Interrupted
-from lightactors.training.stores.sql.postgres import PARTITION, PostgresDatabase
+from lightactors.training.stores.sql.postgres import PARTITION, PostgresDatabase, Server
 from tests.postgres import PASSWORD, PostgresServer
 
 
 @contextmanager
 def opened(url: str, **options: Any) -> Iterator[PostgresDatabase]:
-    database = PostgresDatabase(url, **options)
+    database = PostgresDatabase(Server(url), **options)
     database.open()
     try:
         yield database
@@ -131,7 +131,7 @@ def test_rollouts_that_somebody_holds_are_left_out(postgres_url: str) -> None:
 
 
 def test_nodes_that_come_at_once_make_one_schema(postgres_url: str) -> None:
-    databases = [PostgresDatabase(postgres_url) for _ in range(6)]
+    databases = [PostgresDatabase(Server(postgres_url)) for _ in range(6)]
     threads = [threading.Thread(target=database.open) for database in databases]
     for thread in threads:
         thread.start()
@@ -178,27 +178,27 @@ def test_newer_schema_is_refused(postgres_url: str) -> None:
     with opened(postgres_url) as database:
         database.run("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
     with pytest.raises(StoreDamaged, match=r"newer lightactors \(schema 99, this one knows"):
-        PostgresDatabase(postgres_url).open()
+        PostgresDatabase(Server(postgres_url)).open()
 
 
 def test_schema_of_somebody_else_is_left_alone(postgres_url: str, postgres_server: PostgresServer) -> None:
     database = PostgresServer.database_of(postgres_url)
     postgres_server.query("CREATE SCHEMA lightactors", "CREATE TABLE lightactors.mine (x int)", database=database)
     with pytest.raises(StoreDamaged, match=r"holds something else; choose another: \?schema="):
-        PostgresDatabase(postgres_url).open()
+        PostgresDatabase(Server(postgres_url)).open()
 
 
 def test_database_without_unicode_is_refused(postgres_server: PostgresServer) -> None:
     postgres_server.query("CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0")
     with pytest.raises(StoreUnavailable, match="ENCODING 'UTF8'"):
-        PostgresDatabase(postgres_server.url("ascii")).open()
+        PostgresDatabase(Server(postgres_server.url("ascii"))).open()
     postgres_server.query("DROP DATABASE ascii")
 
 
 def test_old_server_is_refused(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "OLDEST", 99)
     with pytest.raises(StoreUnavailable, match=r"is PostgreSQL \d+; a store needs 99 or newer"):
-        PostgresDatabase(postgres_url).open()
+        PostgresDatabase(Server(postgres_url)).open()
 
 
 # What can't be opened
@@ -213,7 +213,7 @@ def login(postgres_server: PostgresServer) -> str:
 
 def refusal(url: str) -> str:
     with pytest.raises((StoreUnavailable, ConfigurationError)) as refused:
-        PostgresDatabase(url).open()
+        PostgresDatabase(Server(url)).open()
     return str(refused.value)
 
 
@@ -240,7 +240,7 @@ def test_wrong_urls_are_explained() -> None:
 def test_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ConfigurationError, match=r"lightactors\[postgres\]"):
-        PostgresDatabase("postgresql://host/run")
+        Server("postgresql://host/run")
 
 
 def test_password_is_shown_to_nobody(
@@ -258,7 +258,7 @@ def test_password_is_shown_to_nobody(
     ):
         error: BaseException | None
         with pytest.raises((StoreUnavailable, ConfigurationError)) as refused:
-            database = PostgresDatabase(url)
+            database = PostgresDatabase(Server(url))
             texts.append(repr(database))
             database.open()
         error = refused.value

@@ -106,14 +106,16 @@ class _Audience:
 
     def __init__(self) -> None:
         self.has_work = False
+        self.is_news = False  # for other nodes
         self.ended_ids: set[str] = set()
         self.called_off: list[tuple[str, str | None]] = []
         self.waiters = 0
 
     def queued(self) -> None:
-        self.has_work = True
+        self.has_work = self.is_news = True
 
     def ended(self, entry: Entry) -> None:
+        self.is_news = True
         self.ended_ids.add(entry.record.rollout_id)
 
     def earlier_deadline(self) -> None:
@@ -155,7 +157,7 @@ class Clerk(Desk):
         self._new.clear()
         self._answers.clear()
         self._line = None
-        self.audience.has_work = False
+        self.audience.has_work = self.audience.is_news = False
         self.audience.ended_ids.clear()
         self.audience.called_off.clear()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from lightactors.training.stores.sql.schema import Table
@@ -11,7 +11,7 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Interrupted(Exception):
-    """The transaction did not happen, or nobody knows whether it did; it may be run again, after `recover`."""
+    """The transaction did not happen; it may be run again, after `recover`."""
 
 
 class Database(Protocol):
@@ -41,7 +41,10 @@ class Database(Protocol):
         ...
 
     def begin_to_read(self) -> None: ...
-    def commit(self) -> None: ...
+    def commit(self) -> None:
+        """Commit; `Interrupted`: it surely did not happen."""
+        ...
+
     def rollback(self) -> None: ...
 
     def recover(self) -> None:
@@ -76,4 +79,8 @@ class Database(Protocol):
 
     def tell_others(self) -> None:
         """Let the other nodes know, once this transaction is committed, that there is something for them."""
+        ...
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Call `tell`, in a thread, whenever another node has told, until `close`."""
         ...

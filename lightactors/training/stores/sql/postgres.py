@@ -33,6 +33,9 @@ OLDEST = 14
 _SWEEP_SECONDS = 1.0
 """How often to look for what others have written when none of them tells."""
 
+_FINDING_OUT_SECONDS = 60.0
+"""How long to try to find out what has become of a commit whose answer was lost."""
+
 PARTITION = 100_000
 """How many rollouts' spans are in one partition: what is old can be dropped at once, instead of row by row."""
 
@@ -175,9 +178,9 @@ class PostgresDatabase:
     holding = " FOR NO KEY UPDATE"
     holding_free = " FOR NO KEY UPDATE SKIP LOCKED"
 
-    def __init__(self, url: str, *, is_reader: bool = False) -> None:
+    def __init__(self, server: Server, *, is_reader: bool = False) -> None:
         self._driver = load_driver()
-        self._server = Server(url)
+        self._server = server
         self._schema = self._server.schema
         self._is_reader = is_reader
         # Unique, so that what is left of a lost connection can be told from all others.
@@ -186,6 +189,7 @@ class PostgresDatabase:
         self._cursor: Any = None
         self._listener: Listener | None = None
         self._partitions: set[int] = set()
+        self._has_to_tell = False
         self._is_told = threading.Event()
         self._next_look = 0.0
 
@@ -342,10 +346,40 @@ class PostgresDatabase:
             self._execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def commit(self) -> None:
-        with self._explained():
-            self._execute("COMMIT")
+        ((number, *_),) = self.rows(*self._last_words())
+        self._has_to_tell = False
+        try:
+            self.run("COMMIT")
+        except Interrupted as error:
+            if not self._find_out(number, error):
+                raise
+
+    def _last_words(self) -> tuple[str, ...]:
+        """Return what to ask before a commit: by which number the server knows the transaction, if it wrote."""
+        if not self._has_to_tell:
+            return ("SELECT pg_current_xact_id_if_assigned()::text",)
+        notify = "SELECT pg_current_xact_id_if_assigned()::text, pg_notify(?, ?)"
+        return notify, self._server.channel, self._name
+
+    def _find_out(self, number: str | None, error: Interrupted) -> bool:
+        """Ask the server what has become of a transaction; tell whether it was committed."""
+        if number is None:
+            return False
+        deadline, pause = time.monotonic() + _FINDING_OUT_SECONDS, 0.05
+        while True:
+            try:
+                self.recover()
+                ((status,),) = self.rows("SELECT pg_xact_status(?::text::xid8)", number)
+            except Interrupted:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(f"{error}; nobody knows whether this call was kept") from None
+                time.sleep(pause)
+                pause = min(2 * pause, 1)
+            else:
+                return bool(status == "committed")
 
     def rollback(self) -> None:
+        self._has_to_tell = False
         self._partitions.clear()  # one that was just made is gone
         if self._connection is not None and not self._connection.closed:
             with contextlib.suppress(self._driver.Error):
@@ -405,8 +439,7 @@ class PostgresDatabase:
     # Other nodes
 
     def tell_others(self) -> None:
-        with self._explained():
-            self._execute("SELECT pg_notify(?, ?)", [self._server.channel, self._name])
+        self._has_to_tell = True
 
     def watch(self, tell: Callable[[], None]) -> None:
         """Call `tell`, in a thread, whenever another node has something for this one, until `close`."""

@@ -198,6 +198,9 @@ class SqliteDatabase:
     def tell_others(self) -> None:
         """Do nothing: who uses the same file looks for news by itself."""
 
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Do nothing: nobody tells."""
+
     # Errors
 
     @contextlib.contextmanager
