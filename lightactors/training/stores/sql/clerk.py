@@ -136,10 +136,11 @@ class Clerk(Desk):
     ) -> None:
         self.audience = _Audience()
         super().__init__(tables, self.audience, clock, now, random)
+        tables.clock = clock
         self.name = name
         self.tables = tables
         self._functions = {name: method.function for name, method in contract_of(Clerk, declare=True).methods.items()}
-        self._functions["give_up"] = Clerk.give_up
+        self._functions |= {"give_up": Clerk.give_up, "expire": Clerk.expire}
         self._waits: dict[Call, Wait] = {}  # in the order of coming
         self._claim_of: dict[str, Call] = {}  # by worker: the claim that waits and can be called off
         self._deadlines: list[tuple[float, int, Call]] = []

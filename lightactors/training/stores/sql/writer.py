@@ -147,7 +147,7 @@ class Worker:
 
     def _open(self) -> None:
         self._database.open()
-        tables = SqlTables(self._database, time.monotonic, is_reader=self.is_reader)
+        tables = SqlTables(self._database, is_reader=self.is_reader)
         self._clerk = self._make_clerk(tables)
 
     is_reader = False
