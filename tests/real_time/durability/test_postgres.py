@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from lightactors.errors import ConfigurationError, InvalidArgument, StoreDamaged, StoreUnavailable
+from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.sql import postgres, schema
 from lightactors.training.stores.sql.database import Interrupted
 from lightactors.training.stores.sql.postgres import PARTITION, PostgresDatabase, Server
@@ -243,6 +244,16 @@ def test_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         Server("postgresql://host/run")
 
 
+def error_of(url: str, texts: list[str]) -> BaseException | None:
+    try:
+        database = PostgresDatabase(Server(url))
+        texts.append(f"{database!r} {open_store(url)!r}")
+        database.open()
+    except (StoreUnavailable, ConfigurationError) as error:
+        return error
+    raise AssertionError("it was opened")
+
+
 def test_password_is_shown_to_nobody(
     postgres_server: PostgresServer, login: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -256,12 +267,7 @@ def test_password_is_shown_to_nobody(
         f"postgresql://{login}:{secret}@[::1/run",
         f"postgresql://{login}@127.0.0.1:1/postgres?password={secret}",
     ):
-        error: BaseException | None
-        with pytest.raises((StoreUnavailable, ConfigurationError)) as refused:
-            database = PostgresDatabase(Server(url))
-            texts.append(repr(database))
-            database.open()
-        error = refused.value
+        error = error_of(url, texts)
         while error is not None:
             texts.append(f"{error!r} {error}")
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
