@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -105,8 +106,7 @@ class Program:
         """Kill whatever is left."""
         with self.process:  # waits, and closes the pipes
             self.process.kill()
-        for pid in left_of(self.tag):
-            os.kill(pid, signal.SIGKILL)
+        kill_what_is_left_of(self.tag)
 
 
 def take_terminal() -> None:
@@ -128,6 +128,12 @@ def left_of(tag: str) -> dict[int, str]:
         except psutil.Error:
             continue  # it ends at this moment, or is none of ours
     return left
+
+
+def kill_what_is_left_of(tag: str) -> None:
+    for pid in left_of(tag):
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, signal.SIGKILL)
 
 
 def wait_for_processes(tag: str, number: int) -> None:

@@ -27,7 +27,7 @@ from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.strategies import Backend, ClientServerExecutionStrategy, Side
 from tests.real_time import plays, programs
-from tests.real_time.programs import left_of, time_until_nothing_is_left_of
+from tests.real_time.programs import kill_what_is_left_of, time_until_nothing_is_left_of
 from tests.real_time.remote.proxy import open_proxy
 from tests.remote.certificates import Authority
 
@@ -87,8 +87,7 @@ class Sides:
         for program in self.programs:
             program.kill()
             program.wait()
-        for pid in left_of(self.tag):
-            os.kill(pid, signal.SIGKILL)
+        kill_what_is_left_of(self.tag)
 
 
 @pytest.fixture

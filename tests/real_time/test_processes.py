@@ -348,7 +348,7 @@ anyio.run(main, backend=sys.argv[1])
 async def test_argument_of_the_wrong_type_is_named() -> None:
     async with la.open_system() as system:
         worker = await system.options(place="process").spawn(Worker)
-        with pytest.raises(WrongCall, match="argument 'amount': Expected `int`, got `str`"):
+        with pytest.raises(WrongCall, match="argument 'amount' is 'much': Expected `int`, got `str`"):
             await worker.add("much")  # type: ignore[arg-type]
 
 
