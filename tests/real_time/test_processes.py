@@ -26,9 +26,10 @@ from lightactors.errors import (
     SpawnError,
     WrongCall,
 )
+from tests.real_time.marks import chiefly_on
 from tests.real_time.zoo import ZOO, Animal, Worker
 
-RUNG = 0.5
+RUNG = 0.3
 """Seconds of each rung of a stop."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -329,6 +330,7 @@ def test_process_outside_any_system_ends_with_its_program() -> None:
     program = """
 import anyio, sys
 import lightactors as la
+from tests.real_time.marks import chiefly_on
 from tests.real_time.zoo import Worker
 
 async def main():
@@ -355,6 +357,7 @@ async def test_argument_of_the_wrong_type_is_named() -> None:
 # The ladder
 
 
+@chiefly_on("asyncio")
 @pytest.mark.parametrize("kind", ZOO)
 async def test_every_animal_of_the_zoo_can_be_stopped(kind: str) -> None:
     async with la.open_system(grace=RUNG) as system:
@@ -366,7 +369,7 @@ async def test_every_animal_of_the_zoo_can_be_stopped(kind: str) -> None:
         took = time.monotonic() - begin
 
     assert rung is not la.Rung.ABANDON
-    assert took <= 3 * RUNG + 0.25
+    assert took <= 3 * RUNG + 1  # on a busy machine
     assert descendants_of_guardian() == set()
 
 

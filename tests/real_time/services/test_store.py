@@ -40,7 +40,7 @@ class TypedMachine(MailboxMachine):
 
 
 def test_store_does_what_the_model_does_through_its_service(anyio_backend_name: str) -> None:
-    run(on(TypedMachine, anyio_backend_name), examples=8, steps=20)
+    run(on(TypedMachine, anyio_backend_name), examples=4, steps=20)
 
 
 @pytest.mark.stress
