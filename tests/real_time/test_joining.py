@@ -366,6 +366,7 @@ def test_runner_that_is_frozen_for_a_while_goes_on(sides: Sides) -> None:
 # Orphans
 
 
+@chiefly_on("asyncio", "backend")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("role", ["both", "runner"])
 def test_nothing_is_left_when_the_main_process_ends(sides: Sides, role: str, number: signal.Signals) -> None:

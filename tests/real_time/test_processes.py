@@ -245,7 +245,7 @@ async def test_process_that_does_not_answer_delays_no_survey() -> None:
         await anyio.sleep(0.2)
         begin = time.monotonic()
         lines = (await system.survey(within=1)).lines()
-        assert time.monotonic() - begin < 1.5
+        assert time.monotonic() - begin < 3
         assert re.match(r"├── animal \(Animal\)  does not answer, process \d+ \(.*\), 1 sent", lines[1])
         assert "running" in lines[2]
         assert await worker.add(1) == 1
@@ -390,7 +390,7 @@ async def test_sixty_four_animals_are_stopped_at_once() -> None:
         await system.stop()
         took = time.monotonic() - begin
 
-    assert took <= 3 * RUNG + 1.5
+    assert took <= 3 * RUNG + 3
     assert descendants_of_guardian() == set()
 
 

@@ -502,7 +502,7 @@ async def test_frozen_node_is_noticed_within_five_seconds() -> None:
         start = anyio.current_time()
         with anyio.fail_after(10), pytest.raises(LinkLost):
             await counter.hold_once()
-        assert anyio.current_time() - start < 5.5
+        assert anyio.current_time() - start < 6
         proxy.thaw()
         with anyio.fail_after(5):
             assert await counter.add(1) == 1

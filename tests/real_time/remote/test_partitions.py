@@ -16,8 +16,8 @@ from tests.real_time.remote.hosts import WORK
 from tests.real_time.remote.networks import Host, Networks
 from tests.real_time.remote.proxy import Proxy
 
-RECOVERY = 2.0
-"""Seconds from the network's healing to work that is done."""
+RECOVERY = 3.0
+"""Seconds from the network's healing to work that is done; an idle machine takes no more than two."""
 
 
 def stress(*args: float) -> list[ParameterSet]:
