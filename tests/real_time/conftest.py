@@ -14,15 +14,15 @@ from tests.postgres import NoPostgres, PostgresServer
 @pytest.fixture(params=anyio.get_available_backends())
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     backend: str = request.param
+    pytest.importorskip(backend)
     return backend
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Give the loop that a program under test is to run on."""
-    if request.param == "trio":
-        pytest.importorskip("trio")
     backend: Backend = request.param
+    pytest.importorskip(backend)
     return backend
 
 

@@ -336,7 +336,7 @@ def interrupt_at_any_moment(start: Start, seed: int) -> float:
     return took
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(6))
 def test_ctrl_c_at_any_moment_ends_program_and_processes_in_order(start: Start, seed: int) -> None:
     interrupt_at_any_moment(start, seed)
 
@@ -399,7 +399,7 @@ def test_second_ctrl_c_interrupts_processes_at_once(start: Start, backend: str) 
     status, output, errors = program.outcome()
 
     assert status in BY_CTRL_C
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3  # and not the 30 of a drain
     assert sorted(output.splitlines()) == ["[busy] cleaned up", "[held] stopped at 0", "census:"]
     assert not [complaint for complaint in COMPLAINTS if complaint in errors], errors
     time_until_nothing_is_left_of(program.tag)
@@ -491,7 +491,7 @@ async def cancel_spawns(times: int, seed: int) -> None:
                 for cleaner in spawned:  # it was there before the deadline
                     await la.stop(cleaner)
                 took = time.monotonic() - began
-                assert took < seconds + 1, (number, seconds, starting, took)
+                assert took < seconds + 2.5, (number, seconds, starting, took)
             assert system.tree().children == []
 
 
