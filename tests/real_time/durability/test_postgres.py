@@ -259,7 +259,7 @@ def test_password_is_shown_to_nobody(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     secret = "s3cr3t%20w0rd"
-    texts = []
+    texts: list[str] = []
     for url in (
         f"postgresql://{login}:{secret}@/postgres?host={postgres_server.folder}",
         f"postgresql://{login}:{secret}@127.0.0.1:1/postgres",

@@ -247,8 +247,9 @@ class Clerk(Desk):
         for call, value in self._answers.items():
             self._leave(call)
             call.value = value
-        answer_together((call.ask, value) for call, value in self._answers.items() if call.ask is not None)
+        # Before anybody hears of it: who asks next shall find it so.
         self.audience.waiters = sum(isinstance(wait, ClaimWait) for wait in self._waits.values())
+        answer_together((call.ask, value) for call, value in self._answers.items() if call.ask is not None)
         self.begin()
 
     def rolled_back(self) -> None:
