@@ -18,10 +18,10 @@ from msgspec.structs import replace
 
 from lightactors.training.records import ResourcesUpdate, Rollout, RolloutConfig, Span, Worker
 from lightactors.training.stores import queries
-from lightactors.training.stores.queries import Page, Predicate
+from lightactors.training.stores.queries import EVERYTHING, Page, Predicate
 from lightactors.training.stores.sql import bodies, schema
 from lightactors.training.stores.sql.database import Database, Row
-from lightactors.training.stores.sql.selecting import rollouts_query
+from lightactors.training.stores.sql.selecting import limit_of, rollouts_query, spans_order
 from lightactors.training.stores.tables import Entry, SpanStatistics, Totals, Try
 
 _KEPT_BYTES = 64 * 2**20
@@ -630,16 +630,18 @@ class SqlSpans:
         self._tables.count("spans", 1)
         self._tables.count("span_bytes", size)
 
-    def of(self, entry: Kept, attempt: Try | None) -> list[Span]:
+    def of(self, entry: Kept, attempt: Try | None, page: Page = EVERYTHING) -> list[Span]:
         self._tables.flush()
-        if attempt is None:
-            rows = self._database.rows("SELECT body FROM spans WHERE number = ? ORDER BY ordinal", entry.number)
-        else:
-            rows = self._database.rows(
-                "SELECT body FROM spans WHERE number = ? AND attempt = ? ORDER BY ordinal",
-                entry.number,
-                attempt.record.sequence_id,
-            )
+        condition, given = "number = ?", [entry.number]
+        if attempt is not None:
+            condition, given = "number = ? AND attempt = ?", [entry.number, attempt.record.sequence_id]
+        if page.sort_by not in (None, "sequence_id"):
+            # The table has no column for it.
+            return page.cut(page.sorted(self._read(condition, "ORDER BY ordinal", *given)))
+        return self._read(condition, f"{spans_order(page)} LIMIT ? OFFSET ?", *given, limit_of(page), page.offset)
+
+    def _read(self, condition: str, ending: str, *parameters: Any) -> list[Span]:
+        rows = self._database.rows(f"SELECT body FROM spans WHERE {condition} {ending}", *parameters)
         return [bodies.span(body) for (body,) in rows]
 
     def evict(self) -> None:
