@@ -113,7 +113,9 @@ def start(anyio_backend: str, tmp_path: Path) -> Iterator[Start]:
 
     def started(body: str) -> Program:
         path = tmp_path / "program.py"
-        path.write_text(HEADER + textwrap.dedent(body) + f'\n\nanyio.run(main, backend="{anyio_backend}")\n')
+        # A Ctrl-C in the midst of imports is Python's, which may even ignore it.
+        imports = f"import anyio._backends._{anyio_backend}\n"
+        path.write_text(HEADER + imports + textwrap.dedent(body) + f'\n\nanyio.run(main, backend="{anyio_backend}")\n')
         program = Program(path)
         programs.append(program)
         return program
@@ -440,8 +442,10 @@ def outcome_at_any_moment(program: Program) -> tuple[int, str, str]:
     """Return the exit status, output and errors; before a system is open, Ctrl-C is Python's, and its complaints."""
     try:
         output, errors = program.process.communicate(timeout=20)
-    finally:
-        program.process.kill()
+    except subprocess.TimeoutExpired:
+        program.process.send_signal(signal.SIGABRT)  # faulthandler shows where it hangs
+        output, errors = program.process.communicate()
+        raise AssertionError(f"the program hangs:\n{output}{errors}") from None
     if "lightactors: stopping" in errors:
         for complaint in COMPLAINTS:
             assert complaint not in errors, errors

@@ -320,6 +320,9 @@ class Desk(Store):
         if attempt_id == LATEST and entry.latest is None:
             return []
         attempt = None if attempt_id is None else self._ledger.attempt(entry, attempt_id)
+        if not conditions:
+            queries.check_logic(filter_logic)
+            return self._tables.spans.of(entry, attempt, page)
         spans = self._tables.spans.of(entry, attempt)
         return page.cut(page.sorted(queries.matching(spans, conditions, filter_logic)))
 
