@@ -1,0 +1,41 @@
+"""The store's process, which is killed when this program is told so, and started again on the same address and file.
+
+`python -m tests.real_time.durability.keeper URL ADDRESS` says when the store serves; a line `kill` kills it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import anyio
+
+import lightactors as la
+import lightactors.remote.grpc.server  # noqa: F401 (what a child would import only when it listens)
+from lightactors.training.stores.memory import MemoryStore
+from tests.real_time.durability.forks import Orders, fork
+from tests.real_time.remote.hosts import say
+
+
+async def serve(url: str, address: str) -> None:
+    async with la.open_system("store", listen=address, insecure=True) as system:
+        await la.options(name="store").spawn(MemoryStore)
+        say(serving=system.addresses[0], pid=os.getpid())
+        await anyio.sleep_forever()
+
+
+def main(url: str, address: str, backend: str) -> None:
+    __import__(f"anyio._backends._{backend}")
+    orders = Orders()
+    while True:
+        pid = fork(lambda: anyio.run(serve, url, address, backend=backend))
+        order = orders.next(1e9)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        if not order:
+            return
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,34 @@
+"""Runners are killed and frozen all the time; every rollout is run, acknowledged once, and late words are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.real_time.durability.storm import open_storm, weather
+
+
+@pytest.fixture
+def url() -> str:
+    return "memory"
+
+
+async def test_no_rollout_is_lost_or_acknowledged_twice(url: str, anyio_backend_name: str, tmp_path: Path) -> None:
+    with open_storm(url, anyio_backend_name, tmp_path) as storm:
+        figures = await weather(storm, 300)
+    assert figures["kills"] >= 10
+    assert figures["freezes"] >= 1
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(180)
+async def test_no_rollout_of_ten_thousand_is_lost_or_acknowledged_twice(
+    url: str, anyio_backend_name: str, tmp_path: Path, record_property: pytest.RecordProperty
+) -> None:
+    with open_storm(url, anyio_backend_name, tmp_path) as storm:
+        figures = await weather(storm, 10_000)
+    for name, figure in figures.items():
+        record_property(name, figure)
+    assert figures["kills"] + figures["freezes"] >= 400
+    assert figures["refused"] > 0
