@@ -23,7 +23,7 @@ import msgspec
 
 import lightactors as la
 import lightactors.remote.grpc.channel  # what a child would import only when it connects
-import lightactors.remote.grpc.io  # noqa: F401
+import lightactors.remote.grpc.io
 from lightactors.errors import ActorNotRunning, FencedAttempt
 from lightactors.training.patience import insist
 from lightactors.training.records import Attempt, Span

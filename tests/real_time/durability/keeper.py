@@ -12,7 +12,7 @@ import sys
 import anyio
 
 import lightactors as la
-import lightactors.remote.grpc.server  # noqa: F401 (what a child would import only when it listens)
+import lightactors.remote.grpc.server  # what a child would import only when it listens
 from lightactors.training.stores.memory import MemoryStore
 from tests.real_time.durability.forks import Orders, fork
 from tests.real_time.remote.hosts import say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ async def test_no_rollout_is_lost_or_acknowledged_twice(url: str, anyio_backend_
 @pytest.mark.stress
 @pytest.mark.timeout(180)
 async def test_no_rollout_of_ten_thousand_is_lost_or_acknowledged_twice(
-    url: str, anyio_backend_name: str, tmp_path: Path, record_property: pytest.RecordProperty
+    url: str, anyio_backend_name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     with open_storm(url, anyio_backend_name, tmp_path) as storm:
         figures = await weather(storm, 10_000)
