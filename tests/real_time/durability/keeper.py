@@ -14,13 +14,17 @@ import anyio
 import lightactors as la
 import lightactors.remote.grpc.server  # what a child would import only when it listens
 from lightactors.training.stores.memory import MemoryStore
+from lightactors.training.stores.sql import DurableStore
 from tests.real_time.durability.forks import Orders, fork
 from tests.real_time.remote.hosts import say
 
 
 async def serve(url: str, address: str) -> None:
     async with la.open_system("store", listen=address, insecure=True) as system:
-        await la.options(name="store").spawn(MemoryStore)
+        if url == "memory":
+            await system.options(name="store").spawn(MemoryStore)
+        else:
+            await system.options(name="store").spawn(DurableStore, url)
         say(serving=system.addresses[0], pid=os.getpid())
         await anyio.sleep_forever()
 

@@ -95,7 +95,9 @@ class Storm:
 
 
 @contextmanager
-def open_storm(url: str, backend: str, folder: Path) -> Generator[Storm]:
+def open_storm(engine: str, backend: str, folder: Path) -> Generator[Storm]:
+    """Start a store: `memory`, or a database by its scheme and options."""
+    url = engine.replace("sqlite:", f"sqlite:///{folder}/run.db") if engine.startswith("sqlite:") else engine
     with ExitStack() as stack:
         keeper = Keeper(url, backend)
         stack.callback(keeper.close)
