@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -13,7 +12,6 @@ from lightactors.contract import contract_of
 from lightactors.testing.store import CHECKS, Check, check_rule, check_store
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
-from lightactors.training.stores.sql import DurableStore
 
 OpenStore = Callable[[], AbstractAsyncContextManager[Store]]
 
@@ -35,25 +33,8 @@ async def thread() -> AsyncIterator[Store]:
         yield await la.options(place="thread").spawn(MemoryStore)
 
 
-@asynccontextmanager
-async def sqlite() -> AsyncIterator[Store]:
-    with tempfile.TemporaryDirectory() as folder:
-        store = DurableStore(f"{folder}/run.db")
-        try:
-            yield store
-        finally:
-            store.close()
-
-
-@asynccontextmanager
-async def sqlite_mailbox() -> AsyncIterator[Store]:
-    with tempfile.TemporaryDirectory() as folder:
-        async with la.open_system():
-            yield await la.spawn(DurableStore, f"{folder}/run.db")
-
-
 # A door more is a function more here; those over sockets are in tests/real_time (remote and services).
-DOORS: tuple[OpenStore, ...] = (direct, mailbox, thread, sqlite, sqlite_mailbox)
+DOORS: tuple[OpenStore, ...] = (direct, mailbox, thread)
 
 
 @pytest.fixture(params=DOORS, ids=lambda door: door.__name__)

@@ -57,15 +57,16 @@ def _only_reads(method: Method) -> bool:
     return method.admits("viewer") and not method.interleaved
 
 
-@_forwarding
 @actor
+@_forwarding
 class DurableStore(Store):
     """A store in a database: what it has answered is on the disk.
 
     - `url`: a file such as `"run.db"`, `"sqlite:///run.db"` or `"sqlite:////abs/run.db?durability=normal"`.
       `durability=full`, the default, outlives a loss of power; `normal` outlives the process.
     - `patience_seconds`: how long a call waits for a database that can't be had, before it is `StoreUnavailable`.
-    - `now`, `random`: the time in records, and what ids are made of; for tests.
+    - `clock`, `now`, `random`: deadlines go by the first, the times in records by the second, ids come from the
+      third; for tests.
 
     Spawn it, or use it as a plain object and `close` it in the end. Several processes may use one database.
     """
@@ -75,12 +76,14 @@ class DurableStore(Store):
         url: str,
         *,
         patience_seconds: float = _PATIENCE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         random: Random | None = None,
     ) -> None:
         self.url = url
         self._connect = database_of(url)
         self._patience = patience_seconds
+        self._clock = clock
         self._now = now
         self._random = random
         self._threads: _Threads | None = None
@@ -99,6 +102,10 @@ class DurableStore(Store):
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.close)
 
+    async def expire(self) -> None:
+        """End every attempt that is overdue by now, which otherwise happens by itself."""
+        await self._ask("expire", (), {}, only_reads=False)
+
     def close(self) -> None:
         """Carry out what has been asked, and let the database go; the next call opens it again."""
         threads, self._threads = self._threads, None
@@ -115,8 +122,7 @@ class DurableStore(Store):
     ) -> Coroutine[Any, Any, Any]:
         """Hand a call over, in the order of calling, and return what waits for its answer."""
         call = Call(name, args, kwargs, time.monotonic())
-        ask = Ask()
-        call.reply = ask.answer
+        call.ask = ask = Ask()
         threads = self._running()
         # Until the writer has made the tables there is nothing to read.
         worker = next(threads.readers) if only_reads and threads.writer.is_open else threads.writer
@@ -129,7 +135,7 @@ class DurableStore(Store):
         return self._threads
 
     def _make_clerk(self, tables: SqlTables) -> Clerk:
-        return Clerk(tables, time.monotonic, self._now, self._random, type(self).__name__)
+        return Clerk(tables, self._clock, self._now, self._random, type(self).__name__)
 
 
 class _Threads:

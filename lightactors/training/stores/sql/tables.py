@@ -8,6 +8,7 @@ changed. Between transactions the working set is kept as long as nobody else wri
 from __future__ import annotations
 
 import math
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -115,10 +116,9 @@ class Series:
 class SqlRollouts:
     """The rollouts: a working set of them, and the leases of those that are under way."""
 
-    def __init__(self, tables: SqlTables, clock: Callable[[], float]) -> None:
+    def __init__(self, tables: SqlTables) -> None:
         self._tables = tables
         self._database = tables.database
-        self._clock = clock
         self._by_id: dict[str, Kept] = {}
         self._by_number: OrderedDict[int, Kept] = OrderedDict()  # the last used last
         self._seen: dict[int, Kept] = {}  # in this transaction
@@ -247,7 +247,7 @@ class SqlRollouts:
 
     def _times(self, entry: Kept, attempt_id: str) -> tuple[float, float]:
         """Return when the latest attempt started and was last heard of, as far as this process can know."""
-        lease, now = self.leases.get(entry.number), self._clock()
+        lease, now = self.leases.get(entry.number), self._tables.clock()
         if lease is None or lease.attempt_id != attempt_id:
             return now, now
         # Whoever moved the version on has heard of it since.
@@ -660,15 +660,16 @@ class SqlSpans:
 class SqlTables:
     """All tables of a database, for one connection; `is_reader`: none of them is going to change."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], *, is_reader: bool) -> None:
+    def __init__(self, database: Database, *, is_reader: bool) -> None:
         self.database = database
         self.holding = "" if is_reader else database.holding
         self.holding_free = "" if is_reader else database.holding_free
         self._is_reader = is_reader
+        self.clock: Callable[[], float] = time.monotonic
         self._totals = Totals()
         self._counted: dict[str, int] = {}
         self._counters: dict[str, int] | None = None
-        self.rollouts = SqlRollouts(self, clock)
+        self.rollouts = SqlRollouts(self)
         self.queue = SqlQueue(self)
         self.finished = SqlFinished(self)
         self.held = SqlHeld(self)

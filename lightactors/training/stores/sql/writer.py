@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 
-from lightactors.actors.mailbox import Failure
+from lightactors.actors.mailbox import Failure, answer_together
 from lightactors.errors import StoreError, StoreUnavailable
 from lightactors.training.stores.sql.clerk import Call, Clerk
 from lightactors.training.stores.sql.database import Database, Interrupted
@@ -147,7 +147,7 @@ class Worker:
 
     def _open(self) -> None:
         self._database.open()
-        tables = SqlTables(self._database, time.monotonic, is_reader=self.is_reader)
+        tables = SqlTables(self._database, is_reader=self.is_reader)
         self._clerk = self._make_clerk(tables)
 
     is_reader = False
@@ -235,6 +235,4 @@ class Reader(Worker):
 
 
 def _answer(calls: Iterable[Call], error: Exception) -> None:
-    for call in calls:
-        if call.reply is not None:
-            call.reply(Failure(error))
+    answer_together((call.ask, Failure(error)) for call in calls if call.ask is not None)
