@@ -112,9 +112,7 @@ def check_whole(path: Path) -> None:
             assert counters[name] == connection.execute(sql).fetchone()[0], name
         ends = [finish for (finish,) in connection.execute("SELECT finish FROM rollouts WHERE finish > 0 ORDER BY 1")]
         assert ends == list(range(1, len(ends) + 1))
-        assert not connection.execute(
-            "SELECT number FROM rollouts EXCEPT SELECT number FROM inputs"
-        ).fetchall()
+        assert not connection.execute("SELECT number FROM rollouts EXCEPT SELECT number FROM inputs").fetchall()
 
 
 async def kept(store: DurableStore) -> set[tuple[str, ...]]:
