@@ -15,6 +15,9 @@ from lightactors.training.stores.sql.store import DurableStore
 
 _BUSY_MS = 250
 
+_CODES: dict[type[apsw.Error], int] = {type(apsw.exception_for(code)): code for code in range(1, 27)}
+"""For errors that a virtual file system of ours has raised; SQLite's own know theirs."""
+
 
 class Connection:
     """One connection, which raises what `sqlite3` would; `settings` take the place of the engine's own."""
@@ -68,7 +71,7 @@ def _translated() -> Iterator[None]:
     except apsw.Error as error:
         kind = sqlite3.DatabaseError if isinstance(error, apsw.NotADBError) else sqlite3.OperationalError
         raised = kind(str(error))
-        raised.sqlite_errorcode = error.extendedresult
+        raised.sqlite_errorcode = getattr(error, "extendedresult", 0) or _CODES[type(error)]
         raise raised from error
 
 

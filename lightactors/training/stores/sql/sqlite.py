@@ -76,19 +76,26 @@ class SqliteDatabase:
         folder = Path(self.path).absolute().parent
         if not folder.is_dir():
             raise StoreUnavailable(f"{self.path}: there is no folder {folder}; make it, or choose another")
-        with self._explained():
-            self._connection = self._connect(self.path, is_reader=self._is_reader)
-            self._connection.execute(f"PRAGMA synchronous = {self._durability}")
-            self._connection.execute("PRAGMA cache_size = -65536")
-            self._connection.execute("PRAGMA temp_store = memory")
-            if self._is_reader:
-                return
-            # Before the first table: space that is given up can be handed back later.
-            self._connection.execute("PRAGMA auto_vacuum = incremental")
-            self._check_ours()
-            self._connection.execute("PRAGMA journal_mode = wal")
-            self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
-            self._migrate()
+        try:
+            with self._explained():
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        self._connection = self._connect(self.path, is_reader=self._is_reader)
+        self._connection.execute(f"PRAGMA synchronous = {self._durability}")
+        self._connection.execute("PRAGMA cache_size = -65536")
+        self._connection.execute("PRAGMA temp_store = memory")
+        if self._is_reader:
+            return
+        # Before the first table: space that is given up can be handed back later.
+        self._connection.execute("PRAGMA auto_vacuum = incremental")
+        self._check_ours()
+        self._connection.execute("PRAGMA journal_mode = wal")
+        self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        self._migrate()
 
     def _check_ours(self) -> None:
         """Refuse a file that is something else, before anything is written into it."""
