@@ -150,9 +150,9 @@ async def test_lease_that_ends_on_a_full_disk_ends_when_there_is_room(disk: Trou
 
 async def test_real_disk_that_is_full_is_written_again_when_there_is_room(tmp_path: Path) -> None:
     try:
-        with small_disk(tmp_path / "small", "3m") as folder:
+        with small_disk(tmp_path / "small", "12m") as folder:
             ballast = folder / "ballast"
-            ballast.write_bytes(bytes(1_500_000))
+            ballast.write_bytes(bytes(8_000_000))
             async with opened(durable(folder / "run.db")) as store:
                 kept = []
                 with pytest.raises(StoreUnavailable, match="the disk is full; make room: nothing of this call was kept"):

@@ -159,6 +159,7 @@ class Clerk(Desk):
         self.audience.has_work = False
         self.audience.ended_ids.clear()
         self.audience.called_off.clear()
+        self._ledger.alarms.begin()
 
     def carry_out(self, call: Call) -> None:
         """Answer a call, or note that it waits; raise only what concerns the whole transaction."""
@@ -249,6 +250,7 @@ class Clerk(Desk):
 
     def rolled_back(self) -> None:
         """Forget the transaction."""
+        self._ledger.alarms.roll_back()
         self.begin()
 
     def _enter(self, call: Call, wait: Wait) -> None:
