@@ -182,6 +182,8 @@ class Clerk(Desk):
 
     def foresee(self, calls: Sequence[Call]) -> None:
         """Let the tables fetch together what calls will look at, where each look costs a journey."""
+        if not self.tables.database.keeps:
+            self.tables.foresee([(call.name, call.args, call.kwargs) for call in calls], self.audience.waiters)
 
     def expire(self) -> None:
         """End every attempt that is overdue by now."""

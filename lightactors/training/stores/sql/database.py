@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from lightactors.training.stores.sql.schema import Table
@@ -71,6 +71,10 @@ class Database(Protocol):
 
     def contains(self, column: str) -> str:
         """Return the condition that a column contains the text of one parameter."""
+        ...
+
+    def count(self, changes: Mapping[str, int]) -> Mapping[str, int]:
+        """Add to counters and return them; nobody else can until this transaction ends. `moment` is raised to."""
         ...
 
     def numbers(self, name: str, count: int) -> Sequence[int]:

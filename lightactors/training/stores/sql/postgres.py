@@ -10,7 +10,7 @@ import re
 import selectors
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, urlencode
@@ -61,6 +61,15 @@ SET lock_timeout = '10s';
 SET client_min_messages = warning
 """
 # A node that is frozen in the midst of a transaction would hold its locks for ever: the server ends it.
+
+_COUNT = """
+WITH first AS MATERIALIZED (SELECT FROM counters WHERE name = 'finished' FOR NO KEY UPDATE)
+UPDATE counters SET value = CASE counters.name WHEN 'moment' THEN greatest(value, more) ELSE value + more END
+FROM unnest(?::text[], ?::bigint[]) AS changes (name, more), first
+WHERE counters.name = changes.name
+RETURNING counters.name, value
+"""
+# One counter is everybody's first: nodes wait for each other at it, and never crosswise.
 
 _PATIENCE = {
     "connect_timeout": "10",
@@ -431,6 +440,9 @@ class PostgresDatabase:
 
     def contains(self, column: str) -> str:
         return f"strpos({column}, ?) > 0"
+
+    def count(self, changes: Mapping[str, int]) -> dict[str, int]:
+        return dict(self.rows(_COUNT, list(changes), list(changes.values())))
 
     def numbers(self, name: str, count: int) -> list[int]:
         rows = self.rows(f"SELECT nextval('{name}_numbers') FROM generate_series(1, ?)", count)
