@@ -106,14 +106,16 @@ class _Audience:
 
     def __init__(self) -> None:
         self.has_work = False
+        self.is_news = False  # for other nodes
         self.ended_ids: set[str] = set()
         self.called_off: list[tuple[str, str | None]] = []
         self.waiters = 0
 
     def queued(self) -> None:
-        self.has_work = True
+        self.has_work = self.is_news = True
 
     def ended(self, entry: Entry) -> None:
+        self.is_news = True
         self.ended_ids.add(entry.record.rollout_id)
 
     def earlier_deadline(self) -> None:
@@ -156,7 +158,7 @@ class Clerk(Desk):
         self._new.clear()
         self._answers.clear()
         self._line = None
-        self.audience.has_work = False
+        self.audience.has_work = self.audience.is_news = False
         self.audience.ended_ids.clear()
         self.audience.called_off.clear()
         self._ledger.alarms.begin()
@@ -181,6 +183,8 @@ class Clerk(Desk):
 
     def foresee(self, calls: Sequence[Call]) -> None:
         """Let the tables fetch together what calls will look at, where each look costs a journey."""
+        if not self.tables.database.keeps:
+            self.tables.foresee([(call.name, call.args, call.kwargs) for call in calls], self.audience.waiters)
 
     def expire(self) -> None:
         """End every attempt that is overdue by now."""
@@ -244,8 +248,9 @@ class Clerk(Desk):
         for call, value in self._answers.items():
             self._leave(call)
             call.value = value
-        answer_together((call.ask, value) for call, value in self._answers.items() if call.ask is not None)
+        # Before anybody hears of it: who asks next shall find it so.
         self.audience.waiters = sum(isinstance(wait, ClaimWait) for wait in self._waits.values())
+        answer_together((call.ask, value) for call, value in self._answers.items() if call.ask is not None)
         self.begin()
 
     def rolled_back(self) -> None:

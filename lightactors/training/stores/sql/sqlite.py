@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,6 +194,14 @@ class SqliteDatabase:
     def contains(self, column: str) -> str:
         return f"instr({column}, ?) > 0"
 
+    def count(self, changes: Mapping[str, int]) -> dict[str, int]:
+        counted: dict[str, int] = {}
+        for name, more in changes.items():
+            value = "max(value, ?)" if name == "moment" else "value + ?"
+            rows = self.rows(f"UPDATE counters SET value = {value} WHERE name = ? RETURNING value", more, name)
+            counted[name] = int(rows[0][0])
+        return counted
+
     def numbers(self, name: str, count: int) -> range:
         # A big step: what is left of it when the process dies is a gap, and does no harm.
         step = max(count, 64)
@@ -203,6 +211,9 @@ class SqliteDatabase:
 
     def tell_others(self) -> None:
         """Do nothing: who uses the same file looks for news by itself."""
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Do nothing: nobody tells."""
 
     # Errors
 
