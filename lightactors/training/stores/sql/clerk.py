@@ -165,6 +165,7 @@ class Clerk(Desk):
         self.audience.has_work = self.audience.is_news = False
         self.audience.ended_ids.clear()
         self.audience.called_off.clear()
+        self._ledger.alarms.begin()
 
     def carry_out(self, call: Call) -> None:
         """Answer a call, or note that it waits; raise only what concerns the whole transaction."""
@@ -258,6 +259,7 @@ class Clerk(Desk):
 
     def rolled_back(self) -> None:
         """Forget the transaction."""
+        self._ledger.alarms.roll_back()
         self.begin()
 
     def _enter(self, call: Call, wait: Wait) -> None:

@@ -76,36 +76,42 @@ class SqliteDatabase:
         folder = Path(self.path).absolute().parent
         if not folder.is_dir():
             raise StoreUnavailable(f"{self.path}: there is no folder {folder}; make it, or choose another")
-        with self._explained():
-            self._connection = self._connect(self.path, is_reader=self._is_reader)
-            self._connection.execute(f"PRAGMA synchronous = {self._durability}")
-            self._connection.execute("PRAGMA cache_size = -65536")
-            self._connection.execute("PRAGMA temp_store = memory")
-            if self._is_reader:
-                return
+        try:
+            with self._explained():
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        self._connection = self._connect(self.path, is_reader=self._is_reader)
+        self._connection.execute(f"PRAGMA synchronous = {self._durability}")
+        self._connection.execute("PRAGMA cache_size = -65536")
+        self._connection.execute("PRAGMA temp_store = memory")
+        if self._is_reader:
+            return
+        version = self._version()
+        if version == 0:
             # Before the first table: space that is given up can be handed back later.
             self._connection.execute("PRAGMA auto_vacuum = incremental")
-            self._check_ours()
-            self._connection.execute("PRAGMA journal_mode = wal")
-            self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
-            self._migrate()
+        self._connection.execute("PRAGMA journal_mode = wal")
+        self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        if version == 0:
+            self._create()
 
-    def _check_ours(self) -> None:
-        """Refuse a file that is something else, before anything is written into it."""
+    def _version(self) -> int:
+        """Return the schema's version, 0 of a new file; refuse what is something else, before anything is written."""
         (found,) = self._connection.execute("PRAGMA application_id").fetchone()
         (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and found != APPLICATION_ID:
             raise StoreDamaged(f"{self.path} is a database of another program; choose a file that does not exist yet")
-
-    def _migrate(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version > schema.VERSION:
             raise StoreDamaged(
                 f"{self.path} was written by a newer lightactors (schema {version}, this one knows {schema.VERSION}); "
                 "install that version, or choose another file"
             )
-        if version == 0:
-            self._create()
+        return int(version)
 
     def _create(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -215,14 +221,15 @@ class SqliteDatabase:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._explanation(error) from error
 
-    def _explanation(self, error: sqlite3.Error) -> Exception:
+    def _explanation(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _BUSY:
             return Interrupted(f"{self.path} is locked by another program")
-        if code in _DAMAGED:
+        # Text that is none is the driver's to find: in a column, or in what SQLite says of a damaged schema.
+        if code in _DAMAGED or "decode" in str(error):
             return StoreDamaged(
                 f"{self.path} is damaged or no SQLite database ({error}); restore a copy, or save what can be read "
                 f"with: sqlite3 {self.path} .recover"

@@ -140,15 +140,19 @@ class Worker:
                 return
 
     def _give_up(self, calls: list[Call], error: Exception) -> None:
-        self._rests_until = time.monotonic() + _SWEEP_SECONDS
+        if not calls or isinstance(error, StoreUnavailable):
+            self._rests_until = time.monotonic() + _SWEEP_SECONDS
         if not isinstance(error, StoreError):
             logger.exception("the store failed at %s", calls, exc_info=error)
         _answer(calls, error)
 
     def _open(self) -> None:
         self._database.open()
-        tables = SqlTables(self._database, is_reader=self.is_reader)
-        self._clerk = self._make_clerk(tables)
+        try:
+            self._clerk = self._make_clerk(SqlTables(self._database, is_reader=self.is_reader))
+        except BaseException:
+            self._database.close()
+            raise
 
     is_reader = False
 
