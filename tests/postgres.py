@@ -159,15 +159,26 @@ class PostgresServer:
     def query(self, *statements: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """Run statements, each in a transaction of its own; return the rows of the last."""
         rows: list[tuple[object, ...]] = []
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        with self._connect(database) as connection:
             for statement in statements:
                 cursor = connection.execute(statement.encode())
                 rows = cursor.fetchall() if cursor.description else []
         return rows
 
-    def backends(self) -> list[int]:
-        """Return the processes that serve connections to other databases than `postgres`."""
-        listed = self.query("SELECT pid FROM pg_stat_activity WHERE datname <> 'postgres' AND pid <> pg_backend_pid()")
+    def _connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                return psycopg.connect(self.url(database), autocommit=True)
+            except psycopg.OperationalError as error:
+                # Who killed one of its processes must wait until it has made all anew.
+                if "recovery mode" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def backends(self, database: str) -> list[int]:
+        """Return the processes that serve connections to a database."""
+        listed = self.query(f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}'")
         return [int(str(pid)) for (pid,) in listed]
 
     @property

@@ -410,9 +410,9 @@ def test_listener_comes_back_with_the_server(postgres_url: str, postgres_server:
 
 
 def test_node_has_few_connections_and_leaves_none(postgres_url: str, postgres_server: PostgresServer) -> None:
-    before = set(threading.enumerate())
+    before, name = set(threading.enumerate()), PostgresServer.database_of(postgres_url)
     with opened(postgres_url) as database, opened(postgres_url, is_reader=True):
         database.watch(lambda: None)
-        until(lambda: len(postgres_server.backends()) == 3)
-    until(lambda: not postgres_server.backends())
+        until(lambda: len(postgres_server.backends(name)) == 3)
+    until(lambda: not postgres_server.backends(name))
     assert set(threading.enumerate()) <= before

@@ -106,6 +106,9 @@ _REFUSALS = {
 }
 """What to do about a connection that can't be had, by words of the driver's text."""
 
+_COMING_BACK = ("starting up", "shutting down", "recovery mode", "not yet accepting", "too many clients")
+"""Words of the driver's text about a server that will soon take connections."""
+
 _names = itertools.count()
 
 
@@ -167,7 +170,11 @@ class Server:
             **options, autocommit=True, cursor_factory=driver.RawCursor
         )
         settings = _SESSION.format(schema=self.schema, synchronous=self.synchronous)
-        connection.execute(settings.encode())
+        try:
+            connection.execute(settings.encode())
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
@@ -208,9 +215,12 @@ class PostgresDatabase:
     # The connection
 
     def open(self) -> None:
+        self._disconnect()
         try:
             self._connect()
         except self._driver.Error as error:
+            if self._is_reader or any(words in str(error) for words in _COMING_BACK):
+                raise Interrupted(f"{self._server} can't be reached: {_first_line(error)}") from error
             raise self._refusal(error) from error
         try:
             if not self._is_reader:
