@@ -128,9 +128,10 @@ class Desk(Store):
         )
 
     @reports
-    def give_back(self, worker_id: str, claim_id: str) -> list[Rollout]:
-        claimant = arguments.claimant(checks.text("worker_id", worker_id), checks.text("claim_id", claim_id))
-        return [self._ledger.handed_out(entry) for entry in self._ledger.give_back(claimant)]
+    def give_back(self, worker_id: str, claim_id: str | None = None) -> list[Rollout]:
+        checks.text("worker_id", worker_id)
+        given_back = self._ledger.give_back(worker_id, checks.optional_text("claim_id", claim_id))
+        return [self._ledger.handed_out(entry) for entry in given_back]
 
     @begins
     def start_attempt(self, rollout_id: str, worker_id: str | None = None) -> AttemptedRollout:

@@ -128,13 +128,13 @@ class Ledger:
             self.workers.asked_in_vain(claimant.worker_id, self.moment())
         return taken
 
-    def give_back(self, claimant: Claimant) -> list[Entry]:
-        """Put what was claimed into the queue again, and end the claim's wait; return it."""
-        worker_id = claimant.worker_id
-        assert worker_id is not None
-        self._audience.call_off(worker_id, claimant.claim_id)
-        given_back = self._claimed(claimant)
+    def give_back(self, worker_id: str, claim_id: str | None) -> list[Entry]:
+        """Put what was claimed, or all that a worker is on, into the queue again, and end the wait; return it."""
+        self._audience.call_off(worker_id, claim_id)
+        given_back = self._held_by(worker_id) if claim_id is None else self._claimed(Claimant(worker_id, claim_id))
         for entry in given_back:
+            assert entry.latest is not None
+            entry.latest.record = replace(entry.latest.record, end_time=self.moment())
             self.change(entry, {"status": "requeuing"})
         if given_back:
             self.workers.leave(worker_id, "idle", self.moment())
@@ -219,9 +219,15 @@ class Ledger:
         attempt.record = after = replace(before, status=status, end_time=end_time, **changes)
         if before.status != after.status or before.worker_id != after.worker_id:
             self.workers.follow(after, now)
-        self._move(entry, lifecycle.rollout_after(after, entry.record.config), now)
+        self._move(entry, lifecycle.rollout_after(after, entry.record.config, self._given_back(entry, status)), now)
         self._hold(entry)
         self._watch(entry)
+
+    def _given_back(self, entry: Entry, status: AttemptStatus) -> int:
+        """Count the attempts that were given back, where that decides anything: where the latest one may be retried."""
+        if status not in entry.record.config.retry_condition:
+            return 0
+        return sum(lifecycle.was_given_back(attempt.record) for attempt in self.rollouts.tries(entry))
 
     def _move(self, entry: Entry, status: RolloutStatus, now: float) -> None:
         rollout = entry.record
