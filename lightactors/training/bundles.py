@@ -13,6 +13,7 @@ from lightactors.training.events import ExecutionEvent
 from lightactors.training.progress import showing_progress
 from lightactors.training.records import Resources
 from lightactors.training.runners.hooks import Hook
+from lightactors.training.runners.leftovers import own_name
 from lightactors.training.runners.runner import Runner
 from lightactors.training.stores.contract import Store
 
@@ -52,7 +53,7 @@ class RunnerPlay:
             self.kind,
             self.agent,
             store,
-            worker_id=f"{self.prefix}-{worker_id}",
+            worker_id=await own_name(store, f"{self.prefix}-{worker_id}"),
             hooks=self.hooks,
             tracer=self.tracer,
             max_rollouts=self.max_rollouts,

@@ -16,6 +16,7 @@ from lightactors.supervision.ladder import Ladder
 from lightactors.supervision.spec import Place
 from lightactors.training import environment
 from lightactors.training.events import ExecutionEvent
+from lightactors.training.runners.leftovers import leftovers_given_back
 from lightactors.training.stores.contract import Store
 from lightactors.training.strategies.part import Part
 from lightactors.training.strategies.strategy import (
@@ -108,7 +109,8 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
         async with open_system("execution", grace=self.graceful_delay) as system:
             system.on_interrupt = cast.event.set
             shared = await self._share(system, store)
-            await self._play(system, cast, algorithm, runner, shared)
+            async with leftovers_given_back(shared):
+                await self._play(system, cast, algorithm, runner, shared)
             cast.raise_errors()
 
     async def _share(self, system: System, store: Store) -> Store:
