@@ -29,7 +29,9 @@ LightActorsError
 │   ├── InvalidTransition   the rollout or attempt can't change like that
 │   ├── Conflict            the id is taken by something else
 │   ├── FencedAttempt       an attempt that is no longer current spoke
-│   └── SpansEvicted        the spans were given up to keep memory bounded
+│   ├── SpansEvicted        the spans were given up to keep memory bounded
+│   ├── StoreUnavailable    its database can't be reached or written now; later it may be
+│   └── StoreDamaged        its database can't be used: damaged, another program's or too new
 ├── ConfigurationError      a trainer or strategy was set up wrongly (a ValueError too)
 └── ExecutionError          an execution ended, but not the way it should have
 ```
@@ -187,6 +189,14 @@ class FencedAttempt(StoreError):
 
 class SpansEvicted(StoreError):
     """The spans were given up to keep the store's memory bounded."""
+
+
+class StoreUnavailable(StoreError):
+    """The store's database can't be reached or written now; nothing of the call was kept, and later it may be."""
+
+
+class StoreDamaged(StoreError):
+    """The store's database can't be used: it is damaged, another program's or of a newer version."""
 
 
 class ConfigurationError(LightActorsError, ValueError):

@@ -55,6 +55,7 @@ class Desk(Store):
         now: Callable[[], float],
         random: Random | None,
     ) -> None:
+        self.name = type(self).__name__
         self._tables = tables
         self._audience = audience
         self._ledger = Ledger(tables, audience, clock, now, random or Random(SystemRandom().getrandbits(128)))
@@ -417,9 +418,9 @@ class Desk(Store):
     def statistics(self) -> StoreStatistics:
         spans = self._tables.spans.statistics()
         return StoreStatistics(
-            name=type(self).__name__,
+            name=self.name,
             total_rollouts=len(self._ledger.rollouts),
-            total_attempts=self._ledger.totals.attempts,
+            total_attempts=self._tables.totals.attempts,
             total_spans=spans.count,
             total_resources=len(self._tables.resources),
             total_workers=len(self._tables.workers),
@@ -430,7 +431,7 @@ class Desk(Store):
             memory_capacity_bytes=spans.capacity,
             queue_length=len(self._ledger.queue),
             waiters=self._audience.waiters,
-            fenced=self._ledger.totals.fenced,
+            fenced=self._tables.totals.fenced,
             evicted=spans.evicted,
         )
 

@@ -7,7 +7,7 @@ arguments. A rollout goes by its row everywhere; rows are numbered in the order 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from random import Random
 from typing import Any
 
@@ -39,11 +39,11 @@ class Ledger:
         self._now = now
         self._random = random
         self._audience = audience
-        self._latest_moment = max(now(), tables.latest_moment())
+        self.latest_moment = max(now(), tables.latest_moment())
         self.rollouts = tables.rollouts
         self.queue = tables.queue
         self.finished = tables.finished
-        self.totals = tables.totals
+        self._tables = tables
         self.workers = Workers(tables.workers)
         self.alarms = Alarms()
         self._held = tables.held
@@ -92,9 +92,9 @@ class Ledger:
     def moment(self) -> float:
         """Return the time for records, which never goes back: the order of creation is that of start times."""
         now = self._now()
-        if now > self._latest_moment:
-            self._latest_moment = now
-        return self._latest_moment
+        if now > self.latest_moment:
+            self.latest_moment = now
+        return self.latest_moment
 
     def new_id(self, prefix: str, taken: Container[object]) -> str:
         size = _ID_BYTES[prefix]
@@ -131,14 +131,24 @@ class Ledger:
     def give_back(self, worker_id: str, claim_id: str | None) -> list[Entry]:
         """Put what was claimed, or all that a worker is on, into the queue again, and end the wait; return it."""
         self._audience.call_off(worker_id, claim_id)
-        given_back = self._held_by(worker_id) if claim_id is None else self._claimed(Claimant(worker_id, claim_id))
-        for entry in given_back:
-            assert entry.latest is not None
-            entry.latest.record = replace(entry.latest.record, end_time=self.moment())
+        held = self._held_by(worker_id) if claim_id is None else self._claimed(Claimant(worker_id, claim_id))
+        return self._requeue(held)
+
+    def take_back(self, claimed: Iterable[AttemptedRollout]) -> None:
+        """Put claims whose answer nobody took into the queue again, as far as they are current."""
+        entries = [(self.find(one.rollout_id), one.attempt.attempt_id) for one in claimed]
+        self._requeue([entry for entry, attempt_id in entries if entry is not None and entry.is_under_way(attempt_id)])
+
+    def _requeue(self, entries: list[Entry]) -> list[Entry]:
+        """Put rollouts into the queue again whose attempt nobody works on any more: it ends, and counts for nothing."""
+        for entry in entries:
+            holder = entry.holder
+            if entry.latest is not None:
+                entry.latest.record = replace(entry.latest.record, end_time=self.moment())
             self.change(entry, {"status": "requeuing"})
-        if given_back:
-            self.workers.leave(worker_id, "idle", self.moment())
-        return given_back
+            if holder is not None:
+                self.workers.leave(holder, "idle", self.moment())
+        return entries
 
     def release(self, worker_id: str) -> list[Attempt]:
         """Give up a worker: end its wait and its attempts; return those."""
@@ -173,11 +183,11 @@ class Ledger:
         )
         started = self.clock()
         entry.latest = Try(attempt, started, started, before)
-        self.totals.attempts += 1
+        self._tables.totals.attempts += 1
         self.workers.take(attempt, now, was_asked=was_asked)
         self._move(entry, "preparing", now)
         self._hold(entry)
-        self._watch(entry)
+        self.watch(entry)
         return AttemptedRollout.of(arguments.own(entry.record), attempt)
 
     def change(self, entry: Entry, changes: dict[str, Any]) -> None:
@@ -188,7 +198,7 @@ class Ledger:
         self._move(entry, status, self.moment())
         self._hold(entry)
         self.alarms.clear(entry.number)
-        self._watch(entry)
+        self.watch(entry)
 
     def report(self, entry: Entry, attempt: Try, changes: dict[str, Any]) -> None:
         """Let an attempt say something about itself, which shows that it is alive."""
@@ -209,7 +219,7 @@ class Ledger:
         try:
             lifecycle.check_current(entry.record, attempt.record, entry.latest.record)
         except FencedAttempt:
-            self.totals.fenced += 1
+            self._tables.totals.fenced += 1
             raise
 
     def _become(self, entry: Entry, attempt: Try, status: AttemptStatus, changes: dict[str, Any]) -> None:
@@ -221,7 +231,7 @@ class Ledger:
             self.workers.follow(after, now)
         self._move(entry, lifecycle.rollout_after(after, entry.record.config, self._given_back(entry, status)), now)
         self._hold(entry)
-        self._watch(entry)
+        self.watch(entry)
 
     def _given_back(self, entry: Entry, status: AttemptStatus) -> int:
         """Count the attempts that were given back, where that decides anything: where the latest one may be retried."""
@@ -239,9 +249,7 @@ class Ledger:
 
     def _hold(self, entry: Entry) -> None:
         """Keep up who is on a rollout: the worker of its latest attempt, while both are under way."""
-        attempt = None if entry.latest is None else entry.latest.record
-        is_held = attempt is not None and attempt.status in lifecycle.ALIVE and entry.record.status in lifecycle.WATCHED
-        holder = attempt.worker_id if attempt is not None and is_held else None
+        holder = entry.latest.record.worker_id if entry.latest is not None and entry.is_under_way() else None
         if holder != entry.holder:
             self._held.put(entry, holder)
             entry.holder = holder
@@ -270,13 +278,13 @@ class Ledger:
             if status := lifecycle.overdue(entry.record.config, attempt.started, attempt.heard, now):
                 self._become(entry, attempt, status, {})
             else:
-                self._watch(entry)
+                self.watch(entry)
 
     def seconds_to_deadline(self) -> float | None:
         """Return how long nothing can become overdue; None while nothing can at all."""
         return None if self.alarms.next == math.inf else max(0, self.alarms.next - self.clock())
 
-    def _watch(self, entry: Entry) -> None:
+    def watch(self, entry: Entry) -> None:
         """See to it that somebody looks at the rollout when its attempt may be overdue."""
         config = entry.record.config
         if config.timeout_seconds is None and config.unresponsive_seconds is None:
@@ -291,7 +299,7 @@ class Ledger:
             self._audience.earlier_deadline()
 
     def _deadline(self, entry: Entry) -> float:
-        rollout, attempt = entry.record, entry.latest
-        if attempt is None or rollout.status not in lifecycle.WATCHED or attempt.record.status not in lifecycle.ALIVE:
+        attempt = entry.latest
+        if attempt is None or not entry.is_under_way():
             return math.inf
-        return lifecycle.deadline(rollout.config, attempt.started, attempt.heard)
+        return lifecycle.deadline(entry.record.config, attempt.started, attempt.heard)

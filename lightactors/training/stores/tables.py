@@ -39,6 +39,16 @@ class Entry(msgspec.Struct, gc=False, eq=False, kw_only=True):
     def is_finished(self) -> bool:
         return self.record.status in lifecycle.FINISHED
 
+    def is_under_way(self, attempt_id: str | None = None) -> bool:
+        """Tell whether somebody is on it: with its latest attempt, or with the one of that id."""
+        latest = self.latest
+        return (
+            latest is not None
+            and latest.record.status in lifecycle.ALIVE
+            and self.record.status in lifecycle.WATCHED
+            and attempt_id in (None, latest.record.attempt_id)
+        )
+
     def tries(self) -> Iterator[Try]:
         """Yield the attempts, the latest first."""
         attempt = self.latest

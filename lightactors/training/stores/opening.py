@@ -1,0 +1,24 @@
+"""Opening the store that an address means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightactors.training.stores.contract import Store
+from lightactors.training.stores.memory import MemoryStore
+from lightactors.training.stores.sql import DurableStore
+
+IN_MEMORY = ("memory", "memory://")
+
+
+def open_store(url: str, **options: Any) -> Store:
+    """Return the store at an address; a durable one connects when it is first asked.
+
+    `"memory"` is a new store in this process. A file such as `"run.db"`, or `"sqlite:///run.db"`, and
+    `"postgresql://user@host/name"` are durable; `options` are theirs (see `MemoryStore`, `DurableStore`). Raises
+    `ConfigurationError` for an address that is none.
+    """
+    if url in IN_MEMORY:
+        return MemoryStore(**options)
+    # Its methods are read off the contract while the program starts, which a type checker can't see.
+    return DurableStore(url, **options)  # type: ignore[abstract]

@@ -1,0 +1,120 @@
+"""Values as bytes for a table's column, and back: msgpack, deflated where that is worth its time."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+from msgspec.msgpack import Decoder, Encoder, Ext
+
+from lightactors.errors import InvalidArgument
+from lightactors.training.records import LLM, Attempt, PromptTemplate, ProxyLLM, RolloutConfig, Span, Worker
+
+T = TypeVar("T")
+
+_LARGE = 4096
+"""Bytes from which on a body is deflated."""
+
+_PLAIN, _DEFLATED = b"\0", b"\1"
+_ARRAY = 1
+"""The msgpack extension of a NumPy array: its dtype, its shape and its bytes."""
+
+_LIKE_PLAIN: tuple[Any, ...] = (str, int, float, bytes, dict, list, tuple, set)
+
+
+class RolloutBody(msgspec.Struct, array_like=True):
+    """What the table of rollouts has no column for; the config that nobody chose is None."""
+
+    config: RolloutConfig | None
+    metadata: dict[str, Any] | None
+    attempt: Attempt | None
+    claim_id: str | None
+    last_sequence_id: int
+    highest_sequence_id: int
+    next_ordinal: int
+
+
+class AttemptBody(msgspec.Struct, array_like=True):
+    """An attempt that is not the latest."""
+
+    attempt: Attempt
+    claim_id: str | None
+
+
+def _stand_in(value: Any) -> object:
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        if value.dtype.hasobject:
+            raise TypeError(f"no bytes stand for an array of dtype {value.dtype}")
+        return Ext(_ARRAY, _encoder.encode((value.dtype.str, value.shape, value.tobytes())))
+    if numpy is not None and isinstance(value, numpy.generic):
+        return value.item()
+    for plain in _LIKE_PLAIN:
+        if isinstance(value, plain):
+            return plain(value)
+    raise TypeError(f"no bytes stand for type {type(value).__name__}")
+
+
+def _restore(code: int, data: memoryview) -> object:
+    if code != _ARRAY:
+        return Ext(code, bytes(data))
+    import numpy
+
+    dtype, shape, raw = msgspec.msgpack.decode(data, type=tuple[str, tuple[int, ...], bytes])
+    return numpy.frombuffer(raw, dtype).reshape(shape)
+
+
+_encoder = Encoder(enc_hook=_stand_in)
+_anything = Decoder(ext_hook=_restore)
+
+
+def packed(name: str, value: object) -> bytes:
+    """Return a value as bytes; raise `InvalidArgument`, naming it, for one that no bytes stand for."""
+    try:
+        raw = _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        _refuse(name, error)
+    if len(raw) < _LARGE:
+        return _PLAIN + raw
+    deflated = zlib.compress(raw, 1)
+    return _DEFLATED + deflated if len(deflated) < 0.9 * len(raw) else _PLAIN + raw
+
+
+def _refuse(name: str, error: Exception) -> NoReturn:
+    raise InvalidArgument(
+        f"{name} can't be kept on a disk: {error}; give what JSON can hold, bytes or arrays, or use a store in memory"
+    ) from None
+
+
+def unpacked(body: bytes) -> memoryview | bytes:
+    return zlib.decompress(memoryview(body)[1:]) if body[:1] == _DEFLATED else memoryview(body)[1:]
+
+
+def reader(kind: Any) -> Callable[[bytes], Any]:
+    """Return what reads bodies of a type."""
+    decode = Decoder(kind, ext_hook=_restore).decode
+    return lambda body: decode(unpacked(body))
+
+
+rollout_body: Callable[[bytes], RolloutBody] = reader(RolloutBody)
+attempt_body: Callable[[bytes], AttemptBody] = reader(AttemptBody)
+span: Callable[[bytes], Span] = reader(Span)
+worker: Callable[[bytes], Worker] = reader(Worker)
+anything: Callable[[bytes], Any] = reader(Any)
+_record = Decoder(LLM | ProxyLLM | PromptTemplate).decode
+
+
+def packed_resources(resources: Mapping[str, Any]) -> bytes:
+    """Return resources as bytes: each with whether it is a record."""
+    parts = {
+        name: (True, _encoder.encode(value)) if isinstance(value, (LLM, PromptTemplate)) else (False, value)
+        for name, value in resources.items()
+    }
+    return packed("resources", parts)
+
+
+def unpacked_resources(body: bytes) -> dict[str, Any]:
+    return {name: _record(value) if is_record else value for name, (is_record, value) in anything(body).items()}

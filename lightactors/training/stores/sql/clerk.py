@@ -1,0 +1,358 @@
+"""Who serves at the durable store's desk: the rules over a database's tables, and those who wait for something.
+
+A clerk belongs to one thread and knows no other: what it is asked it answers at once, or it notes who waits. All that
+happens between `begin` and `committed` is forgotten by `rolled_back`: until then nobody is told anything.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any, Protocol
+
+from lightactors.actors.mailbox import Failure
+from lightactors.contract import contract_of
+from lightactors.errors import StoreDamaged, StoreError, StoreUnavailable
+from lightactors.training import checks
+from lightactors.training.records import AttemptedRollout, Rollout
+from lightactors.training.stores import arguments, queries
+from lightactors.training.stores.contract import claims, watches
+from lightactors.training.stores.desk import Desk
+from lightactors.training.stores.sql.tables import SqlTables
+from lightactors.training.stores.tables import Entry
+from lightactors.training.stores.waiting import Claimant
+
+
+class Call:
+    """A call of the store; `reply` takes its answer, once."""
+
+    __slots__ = ("args", "is_given_up", "kwargs", "name", "received", "reply", "value")
+
+    def __init__(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], received: float) -> None:
+        self.name = name
+        self.args = args
+        self.kwargs = kwargs
+        self.received = received
+        self.reply: Callable[[object], None] | None = None
+        self.value: object = None  # what it was answered
+        self.is_given_up = False  # nobody waits for the answer any more
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Wait(Protocol):
+    """Why a call is not answered yet."""
+
+    timeout: float | None
+
+    def end(self, clerk: Clerk) -> object:
+        """Return the answer of a wait that is over, because its time is or because it was called off."""
+        ...
+
+
+class ClaimWait:
+    """A claim that waits for work."""
+
+    def __init__(self, limit: int, claimant: Claimant, timeout: float | None, *, is_single: bool) -> None:
+        self.limit = limit
+        self.claimant = claimant
+        self.timeout = timeout
+        self.is_single = is_single
+
+    def is_called_off_by(self, worker_id: str, claim_id: str | None) -> bool:
+        mine = self.claimant
+        return mine.worker_id == worker_id and mine.claim_id is not None and claim_id in (None, mine.claim_id)
+
+    def answer(self, claimed: list[AttemptedRollout]) -> object:
+        if not self.is_single:
+            return claimed
+        return claimed[0] if claimed else None
+
+    def end(self, clerk: Clerk) -> object:
+        return self.answer([])
+
+
+class EndsWait:
+    """A wait for the ends of rollouts, of which `missing` have not come yet."""
+
+    def __init__(self, rollout_ids: Sequence[str], missing: set[str], timeout: float | None) -> None:
+        self.rollout_ids = rollout_ids
+        self.missing = missing
+        self.timeout = timeout
+
+    def end(self, clerk: Clerk) -> object:
+        return clerk.finished_among(self.rollout_ids)
+
+
+class CompletionsWait:
+    """A wait for any end behind a cursor."""
+
+    def __init__(self, after: int, limit: int, timeout: float | None) -> None:
+        self.after = after
+        self.limit = limit
+        self.timeout = timeout
+
+    def end(self, clerk: Clerk) -> object:
+        return clerk.finished_after(self.after, self.limit)
+
+
+class _Audience:
+    """What the rules tell, until the clerk acts on it."""
+
+    def __init__(self) -> None:
+        self.has_work = False
+        self.ended_ids: set[str] = set()
+        self.called_off: list[tuple[str, str | None]] = []
+        self.waiters = 0
+
+    def queued(self) -> None:
+        self.has_work = True
+
+    def ended(self, entry: Entry) -> None:
+        self.ended_ids.add(entry.record.rollout_id)
+
+    def earlier_deadline(self) -> None:
+        """The writer asks how long it may sleep, each time."""
+
+    def call_off(self, worker_id: str, claim_id: str | None = None) -> None:
+        self.called_off.append((worker_id, claim_id))
+
+
+class Clerk(Desk):
+    """The desk of one thread."""
+
+    def __init__(
+        self,
+        tables: SqlTables,
+        clock: Callable[[], float],
+        now: Callable[[], float],
+        random: Random | None,
+        name: str,
+    ) -> None:
+        self.audience = _Audience()
+        super().__init__(tables, self.audience, clock, now, random)
+        tables.clock = clock
+        self.name = name
+        self.tables = tables
+        self._functions = {name: method.function for name, method in contract_of(Clerk, declare=True).methods.items()}
+        self._functions |= {"give_up": Clerk.give_up, "expire": Clerk.expire}
+        self._waits: dict[Call, Wait] = {}  # in the order of coming
+        self._claim_of: dict[str, Call] = {}  # by worker: the claim that waits and can be called off
+        self._deadlines: list[tuple[float, int, Call]] = []
+        self._tickets = itertools.count()
+        # Of this transaction:
+        self._new: dict[Call, Wait] = {}
+        self._answers: dict[Call, object] = {}
+        self._line: deque[Call] | None = None
+
+    # A transaction
+
+    def begin(self) -> None:
+        self._new.clear()
+        self._answers.clear()
+        self._line = None
+        self.audience.has_work = False
+        self.audience.ended_ids.clear()
+        self.audience.called_off.clear()
+
+    def carry_out(self, call: Call) -> None:
+        """Answer a call, or note that it waits; raise only what concerns the whole transaction."""
+        try:
+            value = self._functions[call.name](self, *call.args, **call.kwargs)
+        except (StoreUnavailable, StoreDamaged):
+            raise
+        except StoreError as error:
+            value = Failure(error)
+        # Whom it called off waited before this call did.
+        self._call_off()
+        if isinstance(value, (ClaimWait, EndsWait, CompletionsWait)):
+            self._new[call] = value
+            if self._line is not None and isinstance(value, ClaimWait):
+                self._line.append(call)
+        else:
+            self._answers[call] = value
+        self._hand_out()
+
+    def foresee(self, calls: Sequence[Call]) -> None:
+        """Let the tables fetch together what calls will look at, where each look costs a journey."""
+
+    def expire(self) -> None:
+        """End every attempt that is overdue by now."""
+        if self.seconds_to_deadline() == 0:
+            super().expire()
+            self._hand_out()
+
+    def _call_off(self) -> None:
+        for worker_id, claim_id in self.audience.called_off:
+            waiting = self._claim_of.get(worker_id)
+            for call in [*self._new, *([] if waiting is None else [waiting])]:
+                wait = self._wait_of(call)
+                if isinstance(wait, ClaimWait) and wait.is_called_off_by(worker_id, claim_id):
+                    self._answers.setdefault(call, wait.end(self))
+        self.audience.called_off.clear()
+
+    def _wait_of(self, call: Call) -> Wait | None:
+        return self._new.get(call) or self._waits.get(call)
+
+    def _hand_out(self) -> None:
+        """Give what is in the queue to those who wait, first come, first served."""
+        if not self.audience.has_work:
+            return
+        self.audience.has_work = False
+        if self._line is None:
+            everybody = itertools.chain(self._waits.items(), self._new.items())
+            self._line = deque(call for call, wait in everybody if isinstance(wait, ClaimWait))
+        while self._line and self._ledger.queue.head() is not None:
+            call = self._line.popleft()
+            wait = self._wait_of(call)
+            if call not in self._answers and not call.is_given_up and isinstance(wait, ClaimWait):
+                self._answers[call] = wait.answer(self._ledger.take(wait.limit, wait.claimant))
+
+    def finish(self) -> None:
+        """Write everything, and answer those whose ends have come."""
+        self.tables.flush(self._ledger.latest_moment)
+        self._settle()
+
+    def _settle(self) -> None:
+        ended = self.audience.ended_ids
+        if not ended:
+            return
+        for call, wait in [*self._waits.items(), *self._new.items()]:
+            if call in self._answers:
+                continue
+            if isinstance(wait, EndsWait):
+                if wait.missing <= ended:
+                    self._answers[call] = wait.end(self)
+            elif isinstance(wait, CompletionsWait):
+                found = self.finished_after(wait.after, wait.limit)
+                if found.rollouts:
+                    self._answers[call] = found
+
+    def committed(self) -> None:
+        """Tell everybody what has come of the transaction."""
+        for wait in [*self._waits.values(), *self._new.values()]:
+            if isinstance(wait, EndsWait):
+                wait.missing -= self.audience.ended_ids
+        for call, wait in self._new.items():
+            self._enter(call, wait)
+        for call, value in self._answers.items():
+            self._leave(call)
+            call.value = value
+            if call.reply is not None:
+                call.reply(value)
+        self.audience.waiters = sum(isinstance(wait, ClaimWait) for wait in self._waits.values())
+        self.begin()
+
+    def rolled_back(self) -> None:
+        """Forget the transaction."""
+        self.begin()
+
+    def _enter(self, call: Call, wait: Wait) -> None:
+        self._waits[call] = wait
+        if wait.timeout is not None:
+            heapq.heappush(self._deadlines, (call.received + wait.timeout, next(self._tickets), call))
+        if isinstance(wait, ClaimWait) and wait.claimant.claim_id is not None and wait.claimant.worker_id is not None:
+            self._claim_of[wait.claimant.worker_id] = call
+
+    def _leave(self, call: Call) -> None:
+        wait = self._waits.pop(call, None)
+        if isinstance(wait, ClaimWait) and self._claim_of.get(wait.claimant.worker_id or "") is call:
+            del self._claim_of[wait.claimant.worker_id or ""]
+
+    # Those who wait
+
+    @property
+    def waiting(self) -> list[Call]:
+        return list(self._waits)
+
+    @property
+    def next_timeout(self) -> float:
+        """The moment at which the next wait is over, on the clock of `received`; infinite for never."""
+        while self._deadlines and self._deadlines[0][2] not in self._waits:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else math.inf
+
+    def time_out(self, now: float) -> None:
+        """Answer those whose time is over."""
+        while self.next_timeout <= now:
+            _, _, call = heapq.heappop(self._deadlines)
+            if call not in self._answers:
+                self._answers[call] = self._waits[call].end(self)
+
+    def give_up(self, call: Call) -> None:
+        """Let a call go that nobody waits for any more; what it has claimed goes back."""
+        if call in self._waits or call in self._new:
+            self._answers[call] = None
+        value = self._answers.get(call, call.value)
+        claimed = value if isinstance(value, list) else [value]
+        if call.name in ("dequeue_rollout", "dequeue_many_rollouts"):
+            self._ledger.take_back([one for one in claimed if isinstance(one, AttemptedRollout)])
+            self._hand_out()
+
+    def look(self) -> None:
+        """See what others have done: work for those who wait, ends, and leases to watch."""
+        self.audience.has_work = True
+        if any(isinstance(wait, EndsWait) for wait in self._waits.values()):
+            open_ids = {i for wait in self._waits.values() if isinstance(wait, EndsWait) for i in wait.missing}
+            ended = (entry for entry in map(self._ledger.find, open_ids) if entry and entry.is_finished)
+            self.audience.ended_ids.update(entry.record.rollout_id for entry in ended)
+        if any(isinstance(wait, CompletionsWait) for wait in self._waits.values()):
+            self.audience.ended_ids.add("")
+        for number in self.tables.rollouts.leased_elsewhere():
+            if entry := self.tables.rollouts.at(number):
+                self._ledger.watch(entry)
+        self._hand_out()
+
+    # The methods that may wait
+
+    @claims
+    def dequeue_rollout(
+        self, worker_id: str | None = None, timeout: float | None = 0, claim_id: str | None = None
+    ) -> Any:
+        return self._claim(1, worker_id, timeout, claim_id, is_single=True)
+
+    @claims
+    def dequeue_many_rollouts(
+        self,
+        limit: int = 1,
+        worker_id: str | None = None,
+        timeout: float | None = 0,
+        claim_id: str | None = None,
+    ) -> Any:
+        return self._claim(limit, worker_id, timeout, claim_id, is_single=False)
+
+    def _claim(
+        self, limit: int, worker_id: str | None, timeout: float | None, claim_id: str | None, *, is_single: bool
+    ) -> Any:
+        may_wait = queries.check_timeout(timeout)
+        claimant = arguments.claimant(worker_id, claim_id)
+        wait = ClaimWait(limit, claimant, timeout, is_single=is_single)
+        if checks.whole("limit", limit) <= 0:
+            return wait.answer([])
+        claimed = self._ledger.claim(limit, claimant)
+        return wait.answer(claimed) if claimed or not may_wait else wait
+
+    @watches
+    def query_completions(self, after: int = 0, limit: int = 100, timeout: float | None = 0) -> Any:
+        checks.whole("after", after, least=0)
+        checks.whole("limit", limit, least=-1)
+        if not queries.check_timeout(timeout) or self._ledger.finished.is_beyond(after):
+            return self.finished_after(after, limit)
+        return CompletionsWait(after, limit, timeout)
+
+    @watches
+    def wait_for_rollouts(self, *, rollout_ids: Sequence[str], timeout: float | None = None) -> Any:
+        may_wait = queries.check_timeout(timeout)
+        ids = list(dict.fromkeys(checks.several("rollout_ids", rollout_ids)))
+        missing = {rollout_id for rollout_id in ids if not self._ledger.entry(rollout_id).is_finished}
+        return EndsWait(ids, missing, timeout) if may_wait and missing else self.finished_among(ids)
+
+    def finished_among(self, rollout_ids: Sequence[str]) -> list[Rollout]:
+        """Return those of the rollouts that are finished."""
+        entries = (self._ledger.find(rollout_id) for rollout_id in rollout_ids)
+        return [self._ledger.handed_out(entry) for entry in entries if entry is not None and entry.is_finished]

@@ -1,0 +1,247 @@
+"""SQLite: one file, and beside it the log that makes it durable while it is in use."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from lightactors.errors import StoreDamaged, StoreUnavailable
+from lightactors.training.stores.sql import schema
+from lightactors.training.stores.sql.database import Interrupted, Row
+from lightactors.training.stores.sql.schema import Kind, Table
+
+logger = logging.getLogger("lightactors.store")
+
+Durability = Literal["full", "normal"]
+
+APPLICATION_ID = 0x4C414354
+"""What marks a file as ours ("LACT"), so that nobody's other database is taken for a store."""
+
+_TYPES: dict[Kind, str] = {"integer": "INTEGER", "real": "REAL", "text": "TEXT", "bytes": "BLOB"}
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_BUSY_SECONDS = 0.25
+"""How long SQLite itself waits for a lock; the writer tries again."""
+
+
+def connect(path: str, *, is_reader: bool) -> sqlite3.Connection:
+    """Open a file with the driver of Python's library."""
+    mode = "ro" if is_reader else "rwc"
+    uri = f"{Path(path).absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False, cached_statements=256
+    )
+
+
+class SqliteDatabase:
+    """A connection to a file (see `Database`).
+
+    `durability`: `"full"`: what is acknowledged outlives a loss of power; `"normal"`: it outlives the process, and a
+    loss of power costs the last moments.
+    """
+
+    keeps = True
+    holding = holding_free = ""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        durability: Durability = "full",
+        is_reader: bool = False,
+        connect: Callable[..., Any] = connect,
+    ) -> None:
+        self.path = path
+        self._durability = durability
+        self._is_reader = is_reader
+        self._connect = connect
+        self._connection: Any = None
+        self._data_version = 0
+
+    def __repr__(self) -> str:
+        return f"SqliteDatabase({self.path!r})"
+
+    # The connection
+
+    def open(self) -> None:
+        if os.path.isdir(self.path):
+            raise StoreUnavailable(f"{self.path} is a folder; name a file in it, such as {self.path}/run.db")
+        folder = Path(self.path).absolute().parent
+        if not folder.is_dir():
+            raise StoreUnavailable(f"{self.path}: there is no folder {folder}; make it, or choose another")
+        with self._explained():
+            self._connection = self._connect(self.path, is_reader=self._is_reader)
+            self._connection.execute(f"PRAGMA synchronous = {self._durability}")
+            self._connection.execute("PRAGMA cache_size = -65536")
+            self._connection.execute("PRAGMA temp_store = memory")
+            if self._is_reader:
+                return
+            # Before the first table: space that is given up can be handed back later.
+            self._connection.execute("PRAGMA auto_vacuum = incremental")
+            self._check_ours()
+            self._connection.execute("PRAGMA journal_mode = wal")
+            self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
+            self._migrate()
+
+    def _check_ours(self) -> None:
+        """Refuse a file that is something else, before anything is written into it."""
+        (found,) = self._connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and found != APPLICATION_ID:
+            raise StoreDamaged(f"{self.path} is a database of another program; choose a file that does not exist yet")
+
+    def _migrate(self) -> None:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > schema.VERSION:
+            raise StoreDamaged(
+                f"{self.path} was written by a newer lightactors (schema {version}, this one knows {schema.VERSION}); "
+                "install that version, or choose another file"
+            )
+        if version == 0:
+            self._create()
+
+    def _create(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:  # nobody was quicker
+            for table in schema.TABLES:
+                self._connection.execute(schema.creation(table, _TYPES, _ending(table)))
+                for statement in schema.indexes(table):
+                    self._connection.execute(statement)
+            names = [*schema.COUNTED, *(f"next_{name}" for name in schema.SERIES)]
+            self._connection.executemany("INSERT INTO counters VALUES (?, 0)", [(name,) for name in names])
+            self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    def recover(self) -> None:
+        if self._connection is None:
+            self.open()
+
+    # A transaction
+
+    def begin(self) -> bool:
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            return self._has_changed()
+
+    def begin_to_read(self) -> None:
+        with self._explained():
+            self._connection.execute("BEGIN")
+
+    def _has_changed(self) -> bool:
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        has_changed = version != self._data_version
+        self._data_version = version
+        return bool(has_changed)
+
+    def has_news(self) -> bool:
+        with self._explained():
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        return bool(version != self._data_version)
+
+    def commit(self) -> None:
+        with self._explained():
+            self._connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        # A failed commit may have rolled back already, or not.
+        if self._connection is not None and self._connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+
+    def rows(self, sql: str, *parameters: Any) -> Sequence[Row]:
+        with self._explained():
+            rows: list[Row] = self._connection.execute(sql, parameters).fetchall()
+        return rows
+
+    def run(self, sql: str, *parameters: Any) -> None:
+        with self._explained():
+            self._connection.execute(sql, parameters)
+
+    def write(self, table: Table, rows: Sequence[Row]) -> None:
+        if rows:
+            with self._explained():
+                self._connection.executemany(_insertion(table), rows)
+
+    # What differs between databases
+
+    def among(self, column: str) -> str:
+        return f"{column} IN (SELECT value FROM json_each(?))"
+
+    def listed(self, values: Sequence[Any]) -> str:
+        return msgspec.json.encode(values).decode()
+
+    def contains(self, column: str) -> str:
+        return f"instr({column}, ?) > 0"
+
+    def numbers(self, name: str, count: int) -> range:
+        # A big step: what is left of it when the process dies is a gap, and does no harm.
+        step = max(count, 64)
+        rows = self.rows("UPDATE counters SET value = value + ? WHERE name = ? RETURNING value", step, f"next_{name}")
+        last = int(rows[0][0])
+        return range(last - step + 1, last + 1)
+
+    def tell_others(self) -> None:
+        """Do nothing: who uses the same file looks for news by itself."""
+
+    # Errors
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._explanation(error) from error
+
+    def _explanation(self, error: sqlite3.Error) -> Exception:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _BUSY:
+            return Interrupted(f"{self.path} is locked by another program")
+        if code in _DAMAGED:
+            return StoreDamaged(
+                f"{self.path} is damaged or no SQLite database ({error}); restore a copy, or save what can be read "
+                f"with: sqlite3 {self.path} .recover"
+            )
+        if code == sqlite3.SQLITE_FULL:
+            return StoreUnavailable(f"{self.path}: the disk is full; make room: nothing of this call was kept")
+        if code == sqlite3.SQLITE_READONLY:
+            return StoreUnavailable(f"{self.path} can't be written; check its permissions and those of its folder")
+        if code == sqlite3.SQLITE_CANTOPEN:
+            return StoreUnavailable(f"{self.path} can't be opened; check that it exists, and its permissions")
+        if code == sqlite3.SQLITE_IOERR:
+            return StoreUnavailable(f"{self.path}: the disk failed ({error}); nothing of this call was kept")
+        return error
+
+
+def _ending(table: Table) -> str:
+    # A table with a key of several columns is that key's tree; the others go by their number.
+    return " WITHOUT ROWID" if len(table.key) > 1 or table.columns[0].kind == "text" else ""
+
+
+_insertions: dict[str, str] = {}
+
+
+def _insertion(table: Table) -> str:
+    if table.name not in _insertions:
+        names = table.names
+        values = ", ".join("?" * len(names))
+        statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values})"
+        if table.changes:
+            changes = ", ".join(f"{name} = excluded.{name}" for name in names if name not in table.key)
+            statement += f" ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changes}"
+        _insertions[table.name] = statement
+    return _insertions[table.name]

@@ -1,0 +1,166 @@
+"""The durable store: an actor whose calls are carried out by threads, in transactions of a database."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import itertools
+import time
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any, NoReturn, TypeVar
+
+import anyio
+import anyio.to_thread
+from msgspec.structs import replace
+
+from lightactors.actors.mailbox import Ask
+from lightactors.contract import Method, actor, contract_of, handler
+from lightactors.training.records import StoreStatistics
+from lightactors.training.stores.contract import Store, reads
+from lightactors.training.stores.sql.clerk import Call, Clerk
+from lightactors.training.stores.sql.locations import Connect, database_of
+from lightactors.training.stores.sql.tables import SqlTables
+from lightactors.training.stores.sql.writer import MakeClerk, Reader, Writer
+
+S = TypeVar("S", bound="type[Store]")
+
+_READERS = 2
+_PATIENCE_SECONDS = 30.0
+
+
+def _forwarding(cls: S) -> S:
+    """Give a class every method of the contract that it has not got: each is a call for its threads."""
+    for name, method in contract_of(Store).methods.items():
+        if name not in cls.__dict__:
+            declared: Any = _forwarded(method)
+            setattr(cls, name, declared)
+            declared.__set_name__(cls, name)
+    abc.update_abstractmethods(cls)
+    return cls
+
+
+def _forwarded(method: Method) -> object:
+    """Return a handler that checks a call's arguments, hands it over at once and waits outside the mailbox."""
+    name, check, only_reads = method.name, method.check, _only_reads(method)
+
+    @functools.wraps(method.function)
+    def forward(self: DurableStore, *args: Any, **kwargs: Any) -> Any:
+        check(args, kwargs)
+        return self._ask(name, args, kwargs, only_reads=only_reads)
+
+    del forward.__dict__["__isabstractmethod__"]  # it came with the rest of what the contract's method is
+    return handler(idempotent=method.idempotent, interleaved=True, roles=method.roles)(forward)  # type: ignore[arg-type]
+
+
+def _only_reads(method: Method) -> bool:
+    return method.admits("viewer") and not method.interleaved
+
+
+@actor
+@_forwarding
+class DurableStore(Store):
+    """A store in a database: what it has answered is on the disk.
+
+    - `url`: a file such as `"run.db"`, `"sqlite:///run.db"` or `"sqlite:////abs/run.db?durability=normal"`.
+      `durability=full`, the default, outlives a loss of power; `normal` outlives the process.
+    - `patience_seconds`: how long a call waits for a database that can't be had, before it is `StoreUnavailable`.
+    - `clock`, `now`, `random`: deadlines go by the first, the times in records by the second, ids come from the
+      third; for tests.
+
+    Spawn it, or use it as a plain object and `close` it in the end. Several processes may use one database.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        patience_seconds: float = _PATIENCE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        random: Random | None = None,
+    ) -> None:
+        self.url = url
+        self._connect = database_of(url)
+        self._patience = patience_seconds
+        self._clock = clock
+        self._now = now
+        self._random = random
+        self._threads: _Threads | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} stays in its process; pass a ref of it on, or open it by its address")
+
+    async def on_start(self) -> None:
+        # A file that can't be opened fails the start, not the first call.
+        await self.statistics()
+
+    async def on_stop(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.close)
+
+    async def expire(self) -> None:
+        """End every attempt that is overdue by now, which otherwise happens by itself."""
+        await self._ask("expire", (), {}, only_reads=False)
+
+    def close(self) -> None:
+        """Carry out what has been asked, and let the database go; the next call opens it again."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.close()
+
+    @reads
+    async def statistics(self) -> StoreStatistics:
+        counted: StoreStatistics = await self._ask("statistics", (), {}, only_reads=True)
+        return replace(counted, waiters=self._running().writer.waiters)
+
+    def _ask(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, only_reads: bool
+    ) -> Coroutine[Any, Any, Any]:
+        """Hand a call over, in the order of calling, and return what waits for its answer."""
+        call = Call(name, args, kwargs, time.monotonic())
+        ask = Ask()
+        call.reply = ask.answer
+        threads = self._running()
+        # Until the writer has made the tables there is nothing to read.
+        worker = next(threads.readers) if only_reads and threads.writer.is_open else threads.writer
+        worker.submit(call)
+        return _reply(ask, call, threads.writer)
+
+    def _running(self) -> _Threads:
+        if self._threads is None:
+            self._threads = _Threads(self.url, self._connect, self._make_clerk, self._patience)
+        return self._threads
+
+    def _make_clerk(self, tables: SqlTables) -> Clerk:
+        return Clerk(tables, self._clock, self._now, self._random, type(self).__name__)
+
+
+class _Threads:
+    """The threads of a store."""
+
+    def __init__(self, name: str, connect: Connect, make_clerk: MakeClerk, patience: float) -> None:
+        self.writer = Writer(f"{name} writer", connect(False), make_clerk, patience)
+        self._readers = [
+            Reader(f"{name} reader {number}", connect(True), make_clerk, patience) for number in range(_READERS)
+        ]
+        self.readers = itertools.cycle(self._readers)
+
+    def close(self) -> None:
+        for worker in (*self._readers, self.writer):
+            worker.close()
+
+
+async def _reply(ask: Ask, call: Call, writer: Writer) -> Any:
+    try:
+        return await ask.reply()
+    except Exception:
+        raise
+    except BaseException:
+        # Nobody waits any more: what it has claimed, or would, is for others.
+        call.is_given_up = True
+        writer.submit(Call("give_up", (call,), {}, call.received))
+        raise

@@ -1,0 +1,240 @@
+"""The threads of the durable store: one that writes, in transactions of whatever has come, and some that read."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
+
+from lightactors.actors.mailbox import Failure
+from lightactors.errors import StoreError, StoreUnavailable
+from lightactors.training.stores.sql.clerk import Call, Clerk
+from lightactors.training.stores.sql.database import Database, Interrupted
+from lightactors.training.stores.sql.tables import SqlTables
+
+logger = logging.getLogger("lightactors.store")
+
+_MOST = 1000
+"""Calls in one transaction at most."""
+
+_SWEEP_SECONDS = 1.0
+"""How often the writer looks for what others have written, when nobody tells it."""
+
+_PAUSES = (0.05, 1.0)
+"""Seconds between two attempts at a database that can't be had, at first and at most."""
+
+_JOIN_SECONDS = 10.0
+
+MakeClerk = Callable[[SqlTables], Clerk]
+
+
+class _Closing(Exception):
+    """The store is being closed while its database can't be had."""
+
+
+class Worker:
+    """A thread with a connection of its own, which carries out calls in the order in which they come."""
+
+    def __init__(self, name: str, database: Database, make_clerk: MakeClerk, patience: float) -> None:
+        self._database = database
+        self._make_clerk = make_clerk
+        self._patience = patience
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._closing = threading.Event()
+        self._rests_until = 0.0  # from what comes up by itself, after it failed
+        self._clerk: Clerk | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, call: Call | None) -> None:
+        """Take a call; None only wakes the thread. From any thread."""
+        self._calls.put(call)
+
+    def close(self) -> None:
+        """Carry out what has come, and end."""
+        self._closing.set()
+        self._calls.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_JOIN_SECONDS)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the database has been opened once."""
+        return self._clerk is not None
+
+    @property
+    def waiters(self) -> int:
+        return 0 if self._clerk is None else self._clerk.audience.waiters
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            while not (self._closing.is_set() and self._calls.empty()):
+                self._serve(self._collect())
+        except _Closing:
+            pass
+        finally:
+            self._refuse_rest()
+            self._database.close()
+
+    def _collect(self) -> list[Call]:
+        """Wait for calls, as long as nothing else is to be done, and return them."""
+        calls: list[Call] = []
+        try:
+            first = self._calls.get(timeout=self._idle_seconds())
+            while True:
+                if first is not None and not first.is_given_up:
+                    calls.append(first)
+                if len(calls) >= _MOST:
+                    break
+                first = self._calls.get_nowait()
+        except Empty:
+            pass
+        return calls
+
+    def _idle_seconds(self) -> float | None:
+        return None
+
+    def _serve(self, calls: list[Call]) -> None:
+        raise NotImplementedError
+
+    def _refuse_rest(self) -> None:
+        calls = [] if self._clerk is None else self._clerk.waiting
+        while not self._calls.empty():
+            if (call := self._calls.get_nowait()) is not None:
+                calls.append(call)
+        _answer(calls, StoreUnavailable("the store has been closed; open it again"))
+
+    def _insist(self, calls: list[Call], transact: Callable[[list[Call]], None]) -> None:
+        """Run a transaction until it is committed; what fails altogether is done call by call."""
+        deadline, pause = time.monotonic() + self._patience, _PAUSES[0]
+        while True:
+            try:
+                if self._clerk is None:
+                    self._open()
+                transact(calls)
+                return
+            except Interrupted as error:
+                if self._has_happened(error):
+                    return
+                if time.monotonic() > deadline:
+                    _answer(calls, StoreUnavailable(f"{error}, and has been for {self._patience:g} s; try again later"))
+                    return
+                if pause == _PAUSES[0]:
+                    logger.warning("%s; trying again until it can be had", error)
+                if self._closing.wait(pause):
+                    _answer(calls, StoreUnavailable(f"the store was closed while {error}"))
+                    raise _Closing from None
+                pause = min(2 * pause, _PAUSES[1])
+            except Exception as error:
+                self._roll_back()
+                if len(calls) <= 1 or isinstance(error, StoreUnavailable):
+                    self._give_up(calls, error)
+                    return
+                for call in calls:
+                    self._insist([call], transact)
+                return
+
+    def _give_up(self, calls: list[Call], error: Exception) -> None:
+        self._rests_until = time.monotonic() + _SWEEP_SECONDS
+        if not isinstance(error, StoreError):
+            logger.exception("the store failed at %s", calls, exc_info=error)
+        _answer(calls, error)
+
+    def _open(self) -> None:
+        self._database.open()
+        tables = SqlTables(self._database, is_reader=self.is_reader)
+        self._clerk = self._make_clerk(tables)
+
+    is_reader = False
+
+    def _has_happened(self, error: Interrupted) -> bool:
+        """Make the connection fit again; tell whether the transaction was committed after all."""
+        self._roll_back()
+        return False
+
+    def _roll_back(self) -> None:
+        self._database.rollback()
+        if self._clerk is not None:
+            self._clerk.tables.forget()
+            self._clerk.rolled_back()
+
+
+class Writer(Worker):
+    """The thread that writes: whatever has come while the last transaction was being committed is the next one."""
+
+    def _idle_seconds(self) -> float | None:
+        clerk = self._clerk
+        if clerk is None:
+            return None
+        rest = self._rests_until - time.monotonic()
+        if rest > 0:
+            return rest
+        deadline = clerk.seconds_to_deadline()
+        timeout = clerk.next_timeout - time.monotonic()
+        return max(0.0, min(_SWEEP_SECONDS, timeout, math.inf if deadline is None else deadline))
+
+    def _serve(self, calls: list[Call]) -> None:
+        if calls or self._has_duties():
+            self._insist(calls, self._transact)
+
+    def _has_duties(self) -> bool:
+        """Tell whether there is something to be done that nobody has called for."""
+        clerk = self._clerk
+        if clerk is None or time.monotonic() < self._rests_until:
+            return False
+        if clerk.seconds_to_deadline() == 0 or clerk.next_timeout <= time.monotonic():
+            return True
+        try:
+            return self._database.has_news()
+        except Interrupted:
+            return True
+
+    def _transact(self, calls: list[Call]) -> None:
+        clerk = self._clerk
+        assert clerk is not None
+        others_wrote = self._database.begin()
+        clerk.begin()
+        if others_wrote:
+            clerk.tables.forget()
+            clerk.look()
+        clerk.expire()
+        clerk.foresee(calls)
+        for call in calls:
+            clerk.carry_out(call)
+        clerk.time_out(time.monotonic())
+        clerk.finish()
+        self._database.commit()
+        clerk.tables.committed()
+        clerk.committed()
+
+
+class Reader(Worker):
+    """A thread that reads what is committed, and waits for no write."""
+
+    is_reader = True
+
+    def _serve(self, calls: list[Call]) -> None:
+        if calls:
+            self._insist(calls, self._look_up)
+
+    def _look_up(self, calls: list[Call]) -> None:
+        clerk = self._clerk
+        assert clerk is not None
+        self._database.begin_to_read()
+        clerk.begin()
+        clerk.tables.forget()
+        for call in calls:
+            clerk.carry_out(call)
+        self._database.rollback()
+        clerk.committed()
+
+
+def _answer(calls: Iterable[Call], error: Exception) -> None:
+    for call in calls:
+        if call.reply is not None:
+            call.reply(Failure(error))
