@@ -11,7 +11,7 @@ import itertools
 import threading
 from bisect import insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,12 +43,12 @@ class Failure(NamedTuple):
 class Ask:
     """Somebody waits for a reply, on some loop; he may give up."""
 
-    __slots__ = ("_loop", "_slot", "abandoned", "answered", "give_up")
+    __slots__ = ("_is_near", "abandoned", "answered", "give_up", "loop", "slot")
 
     def __init__(self, asker: Loop | None = None, receiver: Loop | None = None) -> None:
-        asker = asker or loops.current()
-        self._slot = asker.slot()
-        self._loop = None if asker is receiver else asker
+        self.loop = asker or loops.current()
+        self.slot = self.loop.slot()
+        self._is_near = self.loop is receiver
         self.abandoned = False
         self.answered = False
         self.give_up: Callable[[], object] | None = None  # how to cancel the handler, while it runs aside
@@ -56,15 +56,15 @@ class Ask:
     def answer(self, value: object) -> None:
         """Reply, from the receiver's loop; only the first reply counts."""
         self.answered = True
-        if self._loop is None:
-            self._slot.set(value)
+        if self._is_near:
+            self.slot.set(value)
         else:
-            self._loop.post(self._slot.set, value)
+            self.loop.post(self.slot.set, value)
 
-    def answer_from_afar(self, value: object, receiver: Loop) -> None:
+    def answer_from_afar(self, value: object, _: Loop) -> None:
         """Reply in place of a receiver that can't; from any thread."""
         self.answered = True
-        (self._loop or receiver).order(self._slot.set, value)
+        self.loop.order(self.slot.set, value)
 
     def fail(self, error: BaseException) -> None:
         """Reply with an error."""
@@ -72,10 +72,25 @@ class Ask:
 
     async def reply(self) -> Any:
         """Wait for the reply, on the asker's loop; raise it if it is a failure."""
-        value = await self._slot
+        value = await self.slot
         if type(value) is Failure:
             raise value.error
         return value
+
+
+def answer_together(answers: Iterable[tuple[Ask, object]]) -> None:
+    """Reply to several at once, from a thread without a loop: each asker's loop is waked once."""
+    by_loop: dict[Loop, list[tuple[Ask, object]]] = {}
+    for ask, value in answers:
+        by_loop.setdefault(ask.loop, []).append((ask, value))
+    for loop, replies in by_loop.items():
+        loop.post(_answer_all, replies)
+
+
+def _answer_all(replies: list[tuple[Ask, object]]) -> None:
+    for ask, value in replies:
+        ask.answered = True
+        ask.slot.set(value)
 
 
 def sent(envelope: Any) -> object:

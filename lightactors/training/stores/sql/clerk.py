@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
 
-from lightactors.actors.mailbox import Failure
+from lightactors.actors.mailbox import Ask, Failure, answer_together
 from lightactors.contract import contract_of
 from lightactors.errors import StoreDamaged, StoreError, StoreUnavailable
 from lightactors.training import checks
@@ -28,16 +28,16 @@ from lightactors.training.stores.waiting import Claimant
 
 
 class Call:
-    """A call of the store; `reply` takes its answer, once."""
+    """A call of the store; `ask` is who waits for its answer, if anybody does."""
 
-    __slots__ = ("args", "is_given_up", "kwargs", "name", "received", "reply", "value")
+    __slots__ = ("args", "ask", "is_given_up", "kwargs", "name", "received", "value")
 
     def __init__(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], received: float) -> None:
         self.name = name
         self.args = args
         self.kwargs = kwargs
         self.received = received
-        self.reply: Callable[[object], None] | None = None
+        self.ask: Ask | None = None
         self.value: object = None  # what it was answered
         self.is_given_up = False  # nobody waits for the answer any more
 
@@ -243,8 +243,7 @@ class Clerk(Desk):
         for call, value in self._answers.items():
             self._leave(call)
             call.value = value
-            if call.reply is not None:
-                call.reply(value)
+        answer_together((call.ask, value) for call, value in self._answers.items() if call.ask is not None)
         self.audience.waiters = sum(isinstance(wait, ClaimWait) for wait in self._waits.values())
         self.begin()
 

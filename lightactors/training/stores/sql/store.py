@@ -122,8 +122,7 @@ class DurableStore(Store):
     ) -> Coroutine[Any, Any, Any]:
         """Hand a call over, in the order of calling, and return what waits for its answer."""
         call = Call(name, args, kwargs, time.monotonic())
-        ask = Ask()
-        call.reply = ask.answer
+        call.ask = ask = Ask()
         threads = self._running()
         # Until the writer has made the tables there is nothing to read.
         worker = next(threads.readers) if only_reads and threads.writer.is_open else threads.writer

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 
-from lightactors.actors.mailbox import Failure
+from lightactors.actors.mailbox import Failure, answer_together
 from lightactors.errors import StoreError, StoreUnavailable
 from lightactors.training.stores.sql.clerk import Call, Clerk
 from lightactors.training.stores.sql.database import Database, Interrupted
@@ -235,6 +235,4 @@ class Reader(Worker):
 
 
 def _answer(calls: Iterable[Call], error: Exception) -> None:
-    for call in calls:
-        if call.reply is not None:
-            call.reply(Failure(error))
+    answer_together((call.ask, Failure(error)) for call in calls if call.ask is not None)
