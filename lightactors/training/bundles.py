@@ -28,11 +28,12 @@ class AlgorithmPlay:
     adapter: Any
     initial_resources: Resources
     progress: bool | None
+    key: str | None = None
 
     async def __call__(self, store: Store, event: ExecutionEvent) -> None:
         if self.initial_resources:
             await store.add_resources(self.initial_resources)
-        setting = Setting(store, self.train, self.val, self.adapter, self.initial_resources, event)
+        setting = Setting(store, self.train, self.val, self.adapter, self.initial_resources, event, self.key)
         async with showing_progress(store, self.progress):
             await self.algorithm.play(setting)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lightactors.training.stores.contract import Store
@@ -22,3 +23,8 @@ def open_store(url: str, **options: Any) -> Store:
         return MemoryStore(**options)
     # Its methods are read off the contract while the program starts, which a type checker can't see.
     return DurableStore(url, **options)  # type: ignore[abstract]
+
+
+def opened(store: Store | str | Path) -> Store:
+    """Return a store that is given as one, or by its address."""
+    return open_store(str(store)) if isinstance(store, (str, Path)) else store

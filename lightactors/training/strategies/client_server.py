@@ -27,6 +27,7 @@ from lightactors.training import environment
 from lightactors.training.runners.leftovers import leftovers_given_back
 from lightactors.training.runners.workers import release_workers
 from lightactors.training.stores.contract import Store
+from lightactors.training.stores.opening import opened
 from lightactors.training.strategies.crew import ALGORITHM, Crew, Member, Release
 from lightactors.training.strategies.joining import Joined, Way
 from lightactors.training.strategies.meeting import MEETING, STORE, Attendance, Meeting
@@ -141,7 +142,8 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
     def _ladder(self) -> Ladder:
         return Ladder(self.graceful_timeout, *[self.terminate_timeout] * 3)
 
-    async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
+    async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store | str | Path) -> None:
+        store = opened(store)
         if self.role == "runner":
             await self._run_runners(runner)
         elif self.managed_store and not isinstance(store, AnyRef):
