@@ -27,6 +27,7 @@ from lightactors.training.runners.hooks import Hook
 from lightactors.training.runners.runner import Runner, run_context
 from lightactors.training.stores.contract import UNSET, Store
 from lightactors.training.stores.memory import MemoryStore
+from lightactors.training.stores.opening import open_store
 from lightactors.training.strategies import (
     ClientServerExecutionStrategy,
     ExecutionStrategy,
@@ -90,6 +91,7 @@ __all__ = [
     "from_thread",
     "get_reward_value",
     "is_reward_span",
+    "open_store",
     "operation",
     "run_context",
     "run_tasks",

@@ -62,6 +62,7 @@ class Totals(msgspec.Struct):
 
     attempts: int = 0
     fenced: int = 0
+    pruned: int = 0
 
 
 class Rollouts(Protocol):

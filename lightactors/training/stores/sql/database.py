@@ -74,6 +74,14 @@ class Database(Protocol):
         """Allot the next numbers of a row of numbers; those that are not used leave gaps."""
         ...
 
+    def used_bytes(self) -> int:
+        """Return what the store takes, without the space in it that is free."""
+        ...
+
+    def give_back_space(self, most_bytes: int) -> bool:
+        """Give back to the system some of the space that is free, in this transaction; tell whether there is more."""
+        ...
+
     def tell_others(self) -> None:
         """Let the other nodes know, once this transaction is committed, that there is something for them."""
         ...

@@ -195,6 +195,16 @@ class SqliteDatabase:
         last = int(rows[0][0])
         return range(last - step + 1, last + 1)
 
+    def used_bytes(self) -> int:
+        return self._pragma("page_size") * (self._pragma("page_count") - self._pragma("freelist_count"))
+
+    def give_back_space(self, most_bytes: int) -> bool:
+        self.rows(f"PRAGMA incremental_vacuum({most_bytes // self._pragma('page_size')})")
+        return self._pragma("freelist_count") > 0
+
+    def _pragma(self, name: str) -> int:
+        return int(self.rows(f"PRAGMA {name}")[0][0])
+
     def tell_others(self) -> None:
         """Do nothing: who uses the same file looks for news by itself."""
 

@@ -174,6 +174,16 @@ class SqlRollouts:
         self._tables.count("rollouts", 1)
         return self._keep(entry)
 
+    def discard(self, numbers: Iterable[int]) -> None:
+        """Forget rollouts that have been deleted."""
+        for number in numbers:
+            entry = self._by_number.pop(number, None)
+            self._seen.pop(number, None)
+            self.leases.pop(number, None)
+            if entry is not None:
+                del self._by_id[entry.record.rollout_id]
+                self._size -= _ENTRY_BYTES + len(entry.input_body)
+
     def put(self, entry: Kept, record: Rollout) -> None:
         if record.input is not entry.record.input:
             entry.input_body = bodies.packed("input", record.input)
@@ -704,7 +714,7 @@ class SqlTables:
     def totals(self) -> Totals:
         """What is counted: what there is, for who reads; what this transaction adds, for who writes."""
         if self._is_reader:
-            return Totals(self.counters["attempts"], self.counters["fenced"])
+            return Totals(self.counters["attempts"], self.counters["fenced"], self.counters["pruned"])
         return self._totals
 
     def count(self, name: str, more: int) -> None:
