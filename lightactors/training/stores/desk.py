@@ -433,7 +433,7 @@ class Desk(Store):
             waiters=self._audience.waiters,
             fenced=self._tables.totals.fenced,
             evicted=spans.evicted,
-            pruned=self._ledger.totals.pruned,
+            pruned=self._tables.totals.pruned,
         )
 
     def _known_resources(self, resources_id: str | None) -> str | None:

@@ -28,7 +28,7 @@ from lightactors.training.stores.sql.tables import SqlTables
 from lightactors.training.stores.tables import Entry
 from lightactors.training.stores.waiting import Claimant
 
-_SPACE_BYTES = 4 * 2**20
+_SPACE_BYTES = 2**20
 """How much space is given back in one transaction."""
 
 

@@ -199,7 +199,9 @@ class SqliteDatabase:
         return self._pragma("page_size") * (self._pragma("page_count") - self._pragma("freelist_count"))
 
     def give_back_space(self, most_bytes: int) -> bool:
-        self.rows(f"PRAGMA incremental_vacuum({most_bytes // self._pragma('page_size')})")
+        pages = min(most_bytes // self._pragma("page_size"), self._pragma("freelist_count"))
+        for _ in range(pages):
+            self.run("PRAGMA incremental_vacuum(1)")  # of more pages Python's driver would see to the first one only
         return self._pragma("freelist_count") > 0
 
     def _pragma(self, name: str) -> int:
