@@ -15,7 +15,7 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import actors, beside, imports, links, processes, rollouts, runners
+from tests.benchmarks import actors, beside, durable, imports, links, processes, rollouts, runners
 from tests.benchmarks.measure import Row
 
 
@@ -31,6 +31,7 @@ class Room:
 ROOMS = {
     "actors": Room("one process", actors.rows, beside.actors),
     "rollouts": Room("a store in the same process", rollouts.rows, beside.rollouts),
+    "durable": Room("a store on a disk", durable.rows, beside.durable),
     "processes": Room("a process for each actor", processes.rows, beside.processes),
     "links": Room("an actor of another node", links.rows, beside.links),
     "runners": Room("runners of another node's store", runners.rows, beside.store),

@@ -60,6 +60,10 @@ def links(rows: Rows) -> None:
         print(f"Ray is left out: it can't be installed, or does not run here: {error}\n{error.stderr or ''}")
 
 
+def durable(rows: Rows) -> None:
+    rows["durable rollouts"].beside[f"{AGENT_LIGHTNING} over HTTP"] = _figures("peer_agentlightning_http.py")["32"]
+
+
 def store(rows: Rows) -> None:
     figures = _figures("peer_agentlightning_http.py")
     for count in runners.COUNTS:

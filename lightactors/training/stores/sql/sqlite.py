@@ -82,6 +82,8 @@ class SqliteDatabase:
             self._connection.execute("PRAGMA cache_size = -65536")
             self._connection.execute("PRAGMA temp_store = memory")
             if self._is_reader:
+                self._check_ours()
+                self._check_version(self._version())
                 return
             # Before the first table: space that is given up can be handed back later.
             self._connection.execute("PRAGMA auto_vacuum = incremental")
@@ -98,19 +100,31 @@ class SqliteDatabase:
             raise StoreDamaged(f"{self.path} is a database of another program; choose a file that does not exist yet")
 
     def _migrate(self) -> None:
+        if self._version() == 0:
+            self._create()
+        self._check_version(self._version())
+
+    def _version(self) -> int:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+    def _check_version(self, version: int) -> None:
         if version > schema.VERSION:
             raise StoreDamaged(
                 f"{self.path} was written by a newer lightactors (schema {version}, this one knows {schema.VERSION}); "
                 "install that version, or choose another file"
             )
         if version == 0:
-            self._create()
+            raise StoreUnavailable(f"{self.path} holds no store yet; it is made by the first program that writes to it")
+        if version < schema.VERSION:
+            raise StoreDamaged(
+                f"{self.path} was written by an older lightactors (schema {version}, this one has {schema.VERSION}); "
+                f"run: lightactors store migrate {self.path}"
+            )
 
     def _create(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:  # nobody was quicker
+        if self._version() == 0:  # nobody was quicker
             for table in schema.TABLES:
                 self._connection.execute(schema.creation(table, _TYPES, _ending(table)))
                 for statement in schema.indexes(table):
