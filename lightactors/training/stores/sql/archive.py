@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightactors.errors import StoreUnavailable
+from lightactors.errors import ConfigurationError, StoreUnavailable
 from lightactors.training.records import ROLLOUT_STATUSES, Attempt, AttemptedRollout, Rollout, Span, Worker
 from lightactors.training.stores.queries import page_of
 from lightactors.training.stores.retention import Retention, retention_of
@@ -51,9 +51,14 @@ class Archive:
     """What is in a database. Open it with `with`; raises `StoreUnavailable` and `StoreDamaged`."""
 
     def __init__(self, url: str) -> None:
-        self.address, _ = retention_of(url)
-        self._database = database_of(self.address)(True)
+        address, _ = retention_of(url)
+        self._database = database_of(address)(True)
         self._tables = SqlTables(self._database, is_reader=True)
+
+    @property
+    def name(self) -> str:
+        """What the store may be called before everybody: no password is in it."""
+        return path_of(self._database) or str(self._database)
 
     def __enter__(self) -> Archive:
         self._open()
@@ -196,9 +201,12 @@ def path_of(database: Database) -> str | None:
 
 
 def check_file(path: str) -> None:
-    """Raise `StoreUnavailable` where there is no file to look into."""
+    """Raise `ConfigurationError` where there is no file to look into."""
+    cure = "name the file that a program keeps its store in"
+    if Path(path).is_dir():
+        raise ConfigurationError(f"{path} is a folder; {cure}, such as {Path(path) / 'run.db'}")
     if not Path(path).exists():
-        raise StoreUnavailable(f"there is no store at {path}; name the file that a program keeps its store in")
+        raise ConfigurationError(f"there is no file {path}; {cure}")
 
 
 def _is_in_use(path: str) -> bool:

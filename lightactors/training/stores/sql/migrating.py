@@ -83,13 +83,16 @@ def _copied(path: str, version: int) -> Path:
     backup = _free(Path(f"{path}.schema{version}"))
     part = backup.with_name(f"{backup.name}.part")
     try:
-        with contextlib.closing(connect(path, is_reader=True)) as source:
-            with contextlib.closing(sqlite3.connect(part)) as target:
-                source.backup(target)
+        with contextlib.closing(connect(path, is_reader=True)) as source, contextlib.closing(_new(part)) as target:
+            source.backup(target)
         part.rename(backup)
     finally:
         part.unlink(missing_ok=True)
     return backup
+
+
+def _new(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path)
 
 
 def _free(path: Path) -> Path:
