@@ -97,8 +97,8 @@ def prune(
 ) -> None:
     """Remove old finished rollouts from a store.
 
-    Also while it is in use: the oldest go first, with their attempts, spans and inputs, in steps that hold nobody up. What waits or runs
-    stays. Space that becomes free goes back to the file system.
+    Also while it is in use: the oldest go first, with their attempts, spans and inputs, in steps that hold nobody up.
+    What waits or runs stays. Space that becomes free goes back to the file system.
     """
     running.prepare()
     if older_than is None and keep is None and max_size is None:
