@@ -108,9 +108,6 @@ class MethodCodec:
         self._codec = codec
         self._encode = codec.encode
         parameters = method.signature.parameters.values()
-        # Whether a call is fine can be told by names alone, without `inspect`.
-        self._is_simple = all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
-        self._required = {p.name for p in parameters if p.default is p.empty}
         self._positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self._needed = sum(p.default is p.empty for p in parameters if p.name in self._positional)
         self._decoders_by_parameter: dict[str, Decoder[Any]] = {}
@@ -139,15 +136,10 @@ class MethodCodec:
             raise self._explain(args, kwargs, error) from None
 
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if self._is_simple and len(args) <= len(self._positional):
-            arguments = dict(zip(self._positional, args, strict=False)) | kwargs
-            if len(arguments) == len(args) + len(kwargs) and self._fits(arguments):
-                return arguments
+        if self.method.fits_by_name(args, kwargs):
+            return dict(zip(self._positional, args, strict=False)) | kwargs
         self.method.check(args, kwargs)
         return self.method.signature.bind(*args, **kwargs).arguments
-
-    def _fits(self, arguments: dict[str, Any]) -> bool:
-        return self._required <= arguments.keys() <= self.method.signature.parameters.keys()
 
     def _explain(self, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> CannotTravel:
         call = self.method.call(args, kwargs)
@@ -207,7 +199,7 @@ class MethodCodec:
 
     def _by_name(self, raw: dict[str, msgspec.Raw]) -> Arguments:
         arguments = {name: self._decode_argument(name, value) for name, value in raw.items()}
-        if self._is_simple and self._fits(arguments):
+        if self.method.fits_by_name((), arguments):
             return self._split(arguments)
         bound = inspect.BoundArguments(self.method.signature, arguments)
         args, kwargs = bound.args, bound.kwargs

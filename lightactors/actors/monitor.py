@@ -112,10 +112,11 @@ def _report(loop: Loop, blocked_after: float) -> None:
     frame = frame_of(loop.ident)
     if frame is None:
         return
+    culprit = _culprit(frame)  # before the sources are read: meanwhile the handler may have returned
     stack = readable_stack(traceback.extract_stack(frame))
     logger.warning(
         "%s has kept its event loop from turning for %s s; let it await, or give it place='thread'. It is at:\n%s",
-        _culprit(frame),
+        culprit,
         blocked_after,
         stack,
     )

@@ -23,6 +23,8 @@ from lightactors.training.events import ExecutionEvent
 from lightactors.training.runners.leftovers import leftovers_given_back
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.opening import IN_MEMORY, open_store
+from lightactors.training.stores.retention import retention_of
+from lightactors.training.stores.sql.locations import shown
 from lightactors.training.strategies.meeting import MEETING, Attendance, Meeting
 
 SERVICE = "lightactors.v1.Store"
@@ -125,8 +127,7 @@ def announcement(
 
 
 def _kept(location: str) -> str:
-    # Of a server's address only so much: there may be a password in it.
-    return "in memory" if location in IN_MEMORY else f"in {location.partition('?')[0].rpartition('@')[2]}"
+    return "in memory" if location in IN_MEMORY else f"in {shown(retention_of(location)[0])}"
 
 
 def _token(file: Path | None) -> list[str]:

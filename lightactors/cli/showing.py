@@ -70,10 +70,8 @@ def _error(spans: Sequence[Span]) -> str:
 
 def _lines(archive: Archive, facts: Mapping[str, Any], now: float) -> list[str]:
     counters = facts["counters"]
-    free = facts["size_bytes"] - facts["used_bytes"]
-    room = f", {size(free)} of it to be used again" if free > facts["used_bytes"] // 10 else ""
     heads = [
-        [f"{archive.name}: {counted(counters['rollouts'], 'rollout')}, {size(facts['size_bytes'])} on disk{room}"],
+        [f"{archive.name}: {counted(counters['rollouts'], 'rollout')}, {size(facts['size_bytes'])} on disk"],
         list(columns([[status, f"{count:>9,}"] for status, count in facts["statuses"].items() if count])),
         [
             f"{counted(counters['attempts'], 'attempt')}, {counted(counters['spans'], 'span')} "

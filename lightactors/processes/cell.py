@@ -117,16 +117,17 @@ class ProcessCell(ChildElsewhere):
         told = Flag()
         answers: list[int | LaunchFailed] = []
 
-        def tell(answer: int | LaunchFailed) -> None:
+        def hear(answer: int | LaunchFailed) -> None:
             answers.append(answer)
+            if isinstance(answer, LaunchFailed):  # its end is waited for even by a task that the loop's end cancelled
+                self._has_exited(Exit())
             told.set()
 
-        process.when_launched(tell)
+        process.when_launched(partial(self.loop.post, hear))
         # The guardian always answers: in milliseconds, or for the first process when the forkserver is there.
         with anyio.CancelScope(shield=True):
             await told.wait()
         if isinstance(answers[0], LaunchFailed):
-            self._has_exited(Exit())
             raise answers[0]
         return answers[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from lightactors.services.model import Message, Shape
@@ -26,7 +27,10 @@ class PerMessage(ABC, Generic[F]):
         """Return the function of a message."""
         key = id(message)
         if key not in self._made:
-            self._made[key] = lambda *args: self._made[key](*args)  # until it is made
+            self._made[key] = partial(self._call, key)  # until it is made
             self._made[key] = self._by_shape[message.shape](message)
         made: F = self._made[key]
         return made
+
+    def _call(self, key: int, *args: Any) -> Any:
+        return self._made[key](*args)

@@ -203,7 +203,7 @@ def test_deaf_runner_is_killed_after_the_ladder(both: Both, monkeypatch: pytest.
     with pytest.raises(ExecutionError, match="exit code -9 is not among"):
         both(graceful_timeout=0.3, terminate_timeout=0.3).execute(algorithm, plays.be_deaf, MemoryStore())
     took = time.monotonic() - ended[0]
-    assert 0.8 < took < 3
+    assert 0.8 < took < 5
     assert not psutil.pid_exists(int((tmp_path / "deaf").read_text()))
 
 

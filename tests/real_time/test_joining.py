@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.strategies import Backend, ClientServerExecutionStrategy, Side
 from tests.real_time import plays, programs
-from tests.real_time.programs import left_of, time_until_nothing_is_left_of
+from tests.real_time.marks import chiefly_on
+from tests.real_time.programs import kill_what_is_left_of, time_until_nothing_is_left_of
 from tests.real_time.remote.proxy import open_proxy
 from tests.remote.certificates import Authority
 
@@ -67,6 +68,7 @@ class Sides:
         runner: str = "run",
         n_runners: int = 1,
         port: int | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a side as a program; `port`: where it connects to, if not to the execution itself."""
         command = [sys.executable, "-m", "tests.real_time.side", role, algorithm, runner, str(n_runners), self.backend]
@@ -74,6 +76,7 @@ class Sides:
             **programs.environment(self.tag),
             "LIGHTACTORS_SERVER_PORT": str(port or self.port),
             "LIGHTACTORS_TOKEN_FILE": str(self.token_file),
+            **(more or {}),
         }
         with (self._folder / f"log-{len(self.programs)}").open("wb") as log:
             program = subprocess.Popen(command, cwd=programs.ROOT, env=environment, stdout=log, stderr=log)
@@ -87,8 +90,7 @@ class Sides:
         for program in self.programs:
             program.kill()
             program.wait()
-        for pid in left_of(self.tag):
-            os.kill(pid, signal.SIGKILL)
+        kill_what_is_left_of(self.tag)
 
 
 @pytest.fixture
@@ -182,11 +184,11 @@ def test_end_does_not_wait_for_ever_for_who_takes_its_time(sides: Sides) -> None
     runner: list[subprocess.Popen[bytes]] = []
     ended: list[float] = []
     store = MemoryStore()
-    sides.here(graceful_timeout=5).execute(algorithm, plays.run, store)
+    sides.here(graceful_timeout=3).execute(algorithm, plays.run, store)
     assert time.monotonic() - ended[0] < 6
     assert runner[0].wait(END) == 0
     (rollout,) = anyio.run(lambda: store.query_rollouts(), backend=sides.backend)
-    assert rollout.status == "requeuing"  # the runner gave it back after its 2 seconds
+    assert rollout.status == "requeuing"  # the runner gave it back after its second
 
 
 def test_failure_of_a_runner_far_away_is_its_own(sides: Sides) -> None:
@@ -201,7 +203,7 @@ def test_failure_of_a_runner_far_away_is_its_own(sides: Sides) -> None:
 
 def test_runner_that_waits_for_its_execution_can_be_stopped(sides: Sides) -> None:
     runner = sides.program(n_runners=2)
-    until(lambda: sides.log().count("can't be reached") >= 2)
+    until(lambda: sides.log().count("trying again") == 2)
     started = time.monotonic()
     runner.send_signal(signal.SIGINT)
     assert runner.wait(END) in (-signal.SIGINT, 128 + signal.SIGINT)
@@ -304,7 +306,7 @@ def test_runner_that_lost_its_execution_for_good_says_so(
 
     codes: list[int] = []
     first = sides.program("algorithm", "wait_forever")
-    joined = sides.program(runner=runner)
+    joined = sides.program(runner=runner, more={"HASTY": "1"})
     until(lambda: "has joined" in sides.log(0))
     first.kill()
     first.wait()
@@ -320,7 +322,7 @@ def test_no_rollout_is_lost_or_run_twice_over_a_connection_that_is_reset_again_a
         await workers(store, 2)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(reset)
-            for _ in range(10):
+            while proxy.accepted < 8:
                 results = await run_tasks(store, range(20))
                 statuses.extend(result.rollout.status for result in results)
             tasks.cancel_scope.cancel()
@@ -337,11 +339,11 @@ def test_no_rollout_is_lost_or_run_twice_over_a_connection_that_is_reset_again_a
     with open_proxy(sides.port) as proxy:
         sides.here().execute(algorithm, plays.run, MemoryStore())
         assert runner[0].wait(END) == 0
-        assert proxy.accepted > 4
-    assert statuses == ["succeeded"] * 200
-    assert counted == [200]
+    assert set(statuses) == {"succeeded"}
+    assert counted == [len(statuses)]
 
 
+@chiefly_on("asyncio", "backend")
 def test_runner_that_is_frozen_for_a_while_goes_on(sides: Sides) -> None:
     config = RolloutConfig(max_attempts=3, unresponsive_seconds=1, retry_condition=["unresponsive"])
 
@@ -350,7 +352,7 @@ def test_runner_that_is_frozen_for_a_while_goes_on(sides: Sides) -> None:
         await workers(store, 1)
         os.kill(runner.pid, signal.SIGSTOP)
         rollouts = [await store.enqueue_rollout(number, config=config) for number in range(5)]
-        await anyio.sleep(6)  # longer than a link lives without a sign of life
+        await anyio.sleep(5)  # longer than a link lives without a sign of life
         os.kill(runner.pid, signal.SIGCONT)
         with anyio.fail_after(10):
             ended = await store.wait_for_rollouts(rollout_ids=[rollout.rollout_id for rollout in rollouts])
@@ -364,6 +366,7 @@ def test_runner_that_is_frozen_for_a_while_goes_on(sides: Sides) -> None:
 # Orphans
 
 
+@chiefly_on("asyncio", "backend")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("role", ["both", "runner"])
 def test_nothing_is_left_when_the_main_process_ends(sides: Sides, role: str, number: signal.Signals) -> None:

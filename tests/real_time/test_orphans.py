@@ -265,8 +265,8 @@ def test_process_of_a_killed_guardian_may_still_be_killed() -> None:
 # Ctrl-C
 
 RUNG = 0.3
-BOUND = 3 * RUNG + 2.0
-"""Seconds that a stop may take: an actor's rungs, and what two busy cores take to do it."""
+BOUND = 3 * RUNG + 5.0
+"""Seconds that a stop may take: an actor's rungs, and what two cores take to do it that others keep busy."""
 
 LIFE = """
 async def live():
@@ -336,7 +336,7 @@ def interrupt_at_any_moment(start: Start, seed: int) -> float:
     return took
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(6))
 def test_ctrl_c_at_any_moment_ends_program_and_processes_in_order(start: Start, seed: int) -> None:
     interrupt_at_any_moment(start, seed)
 
@@ -354,6 +354,33 @@ def test_ctrl_c_at_any_of_300_moments_ends_program_and_processes_in_order(start:
             sys.stderr.write(f"{error}\n")
     report("interrupted program", times)
     assert not failures, f"{len(failures)} of 300 failed; the first: {failures[0]}"
+
+
+def test_program_ends_though_a_launch_under_way_does_not_go_on(start: Start) -> None:
+    program = start(
+        """
+        import psutil
+
+        async def main():
+            async with la.open_system(grace=0.1) as system, anyio.create_task_group() as tg:
+                await la.options(place="process").spawn(Worker)
+                (guardian,) = psutil.Process().children()
+                group = os.getpgid(guardian.pid)
+                (forkserver,) = [each for each in guardian.children() if os.getpgid(each.pid) == group]
+                forkserver.suspend()
+                tg.start_soon(la.options(place="process").spawn, Worker)
+                await anyio.sleep(0.1)
+                print("ready", flush=True)
+                await anyio.sleep_forever()
+        """,
+        "asyncio",
+    )
+    program.wait_for("ready")
+    program.send(signal.SIGINT, apart=0)
+    status, _, errors = program.outcome()
+
+    assert status in BY_CTRL_C
+    assert "could not be killed, and is left behind" in errors
 
 
 @pytest.mark.parametrize("backend", LOOPS)
@@ -399,7 +426,7 @@ def test_second_ctrl_c_interrupts_processes_at_once(start: Start, backend: str) 
     status, output, errors = program.outcome()
 
     assert status in BY_CTRL_C
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3  # and not the 30 of a drain
     assert sorted(output.splitlines()) == ["[busy] cleaned up", "[held] stopped at 0", "census:"]
     assert not [complaint for complaint in COMPLAINTS if complaint in errors], errors
     time_until_nothing_is_left_of(program.tag)
@@ -491,7 +518,7 @@ async def cancel_spawns(times: int, seed: int) -> None:
                 for cleaner in spawned:  # it was there before the deadline
                     await la.stop(cleaner)
                 took = time.monotonic() - began
-                assert took < seconds + 1, (number, seconds, starting, took)
+                assert took < seconds + 2.5, (number, seconds, starting, took)
             assert system.tree().children == []
 
 

@@ -188,7 +188,7 @@ def test_runner_that_goes_on_is_cancelled_after_its_grace(backend: Backend) -> N
     strategy.execute(algorithm, runner, MemoryStore())
 
     assert ends == ["cancelled"] * 2
-    assert 0.2 <= time.monotonic() - started < 1.5
+    assert 0.2 <= time.monotonic() - started < 5
 
 
 def test_thread_that_blocks_is_reported_and_left_behind(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
@@ -204,7 +204,7 @@ def test_thread_that_blocks_is_reported_and_left_behind(backend: Backend, caplog
     strategy = SharedMemoryExecutionStrategy(1, "algorithm", backend=backend, **QUICK)
     with caplog.at_level(logging.ERROR, "lightactors"):
         strategy.execute(algorithm, runner, MemoryStore())
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
     assert "actor execution/runner-0 does not react" in caplog.text
     assert "release.wait()" in caplog.text
@@ -266,7 +266,7 @@ def test_ctrl_c_asks_everybody_to_stop_and_comes_out(backend: Backend, main_thre
     took = interrupted(lambda: strategy.execute(algorithm, runner, MemoryStore()), 0.2)
 
     assert sorted(ends) == ["algorithm", "runner"]
-    assert took < 2
+    assert took < 5
     assert signal.getsignal(signal.SIGINT) is before
     assert threads_of_ours() == []
 

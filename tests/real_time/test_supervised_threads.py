@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import anyio
+import anyio.to_thread
 
 import lightactors as la
 from lightactors.errors import ActorStopped
@@ -36,7 +37,8 @@ class Worker:
         raise Oops("worker")
 
     @la.handler
-    async def wait(self) -> None:
+    async def wait(self, entered: threading.Event) -> None:
+        entered.set()
         await anyio.sleep_forever()
 
     @la.handler
@@ -87,11 +89,13 @@ async def test_messages_queued_in_a_blocked_thread_wait_for_the_next_incarnation
 
 
 async def test_siblings_in_threads_are_started_again_together() -> None:
+    entered = threading.Event()
     async with la.open_system(), anyio.create_task_group() as tg:
         specs = [la.options(name=name, place="thread", grace=0.1).child(Worker, []) for name in "abc"]
         supervisor = await la.spawn(la.Supervisor, "one_for_all", specs)
         workers = await supervisor.children()
-        waiting = Later(tg, workers["a"].wait)
+        waiting = Later(tg, workers["a"].wait, entered)
+        await anyio.to_thread.run_sync(entered.wait)
         await workers["b"].fail.tell()
 
         assert isinstance(await waiting.done(), ActorStopped)

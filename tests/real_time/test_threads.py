@@ -378,7 +378,7 @@ async def test_thread_that_blocks_is_reported_with_its_stack_and_left_behind(
         assert not la.is_running(child)
         start = time.monotonic()
         await la.stop(worker)
-        assert time.monotonic() - start < 0.2
+        assert time.monotonic() - start < 1
     release.set()
     await until(lambda: not threads_of_actors())
 

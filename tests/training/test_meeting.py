@@ -52,11 +52,24 @@ async def place() -> AsyncGenerator[Place]:
         tasks.cancel_scope.cancel()
 
 
-async def test_lost_link_is_an_end_of_the_attendance(place: Place) -> None:
+async def test_lost_link_is_an_end_of_the_attendance_after_a_while(place: Place) -> None:
     assert await place.is_empty()
     link = await place.link("r")
     assert not await place.is_empty()
     await place.cut(link)
+    assert not await place.is_empty()
+    await anyio.sleep(2)
+    assert await place.is_empty()
+
+
+async def test_who_lost_the_link_shortly_before_the_end_is_told_of_it(place: Place) -> None:
+    await place.cut(await place.link("r"))
+    place.event.set()
+    assert not await place.is_empty()
+    await place.link("r")
+    await anyio.sleep(2)
+    assert not await place.is_empty()
+    await place.meeting.leave("r")
     assert await place.is_empty()
 
 

@@ -90,6 +90,22 @@ async def check_spans_are_filtered(store: Store) -> None:
         assert await store.query_spans(rollout.rollout_id, **cast("dict[str, Any]", wanted)) == found, wanted
 
 
+async def check_spans_are_paged(store: Store) -> None:
+    rollout = await store.enqueue_rollout(1)
+    kept = []
+    for numbers in ((2, 1, 1), (4, 3)):
+        attempted = await store.start_attempt(rollout.rollout_id)
+        kept += [span(attempted, number, span_id=f"{place:016x}") for place, number in enumerate(numbers)]
+        await store.add_many_spans(kept[-len(numbers) :])
+    by_number = [kept[1], kept[2], kept[0], kept[4], kept[3]]  # those of one number as they came
+    for page in (slice(0, 2), slice(1, 4), slice(4, 9), slice(5, 6)):
+        asked: dict[str, Any] = {"offset": page.start, "limit": page.stop - page.start}
+        assert await store.query_spans(rollout.rollout_id, **asked) == by_number[page]
+        assert await store.query_spans(rollout.rollout_id, sort_order="desc", **asked) == by_number[::-1][page]
+        assert await store.query_spans(rollout.rollout_id, sort_by=None, **asked) == kept[page]
+        assert await store.query_spans(rollout.rollout_id, "latest", **asked) == by_number[3:][page]
+
+
 async def check_spans_are_listed_by_attempt(store: Store) -> None:
     rollout = await store.enqueue_rollout(1)
     assert await store.query_spans(rollout.rollout_id, "latest") == []

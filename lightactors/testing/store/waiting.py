@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import anyio
-import anyio.lowlevel
 
 from lightactors.errors import NotFound
 from lightactors.testing.store.moves import (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 
 from lightactors.testing.store.moves import (
     Waiting,

@@ -96,7 +96,7 @@ class Desk(Store):
         rollout_id: str | None = None,
     ) -> Rollout:
         draft = self._draft(EnqueueRolloutRequest(input, mode, resources_id, config, metadata, rollout_id), "queuing")
-        entry = self._ledger.rollouts.find(draft.rollout_id)
+        entry = None if rollout_id is None else self._ledger.rollouts.find(rollout_id)
         if entry is None:
             entry = self._ledger.add(draft)
         else:
@@ -111,8 +111,8 @@ class Desk(Store):
     def _enqueue(self, requests: Sequence[EnqueueRolloutRequest]) -> list[Rollout]:
         fresh: dict[str, Rollout] = {}
         drafts = [self._draft(request, "queuing") for request in requests]
-        for draft in drafts:
-            known = self._ledger.rollouts.find(draft.rollout_id)
+        for request, draft in zip(requests, drafts, strict=True):
+            known = None if request.rollout_id is None else self._ledger.rollouts.find(request.rollout_id)
             arguments.check_same_task(known.record if known else fresh.setdefault(draft.rollout_id, draft), draft)
         for draft in fresh.values():
             self._ledger.add(draft)
@@ -321,6 +321,9 @@ class Desk(Store):
         if attempt_id == LATEST and entry.latest is None:
             return []
         attempt = None if attempt_id is None else self._ledger.attempt(entry, attempt_id)
+        if not conditions:
+            queries.check_logic(filter_logic)
+            return self._tables.spans.of(entry, attempt, page)
         spans = self._tables.spans.of(entry, attempt)
         return page.cut(page.sorted(queries.matching(spans, conditions, filter_logic)))
 

@@ -44,6 +44,10 @@ class Page:
         return list(islice(records, self.offset, None if self.limit is None else self.offset + self.limit))
 
 
+EVERYTHING = Page(None, descending=False, offset=0, limit=None)
+"""All records, in the order of creation."""
+
+
 def page_of(kind: type[msgspec.Struct], sort_by: str | None, sort_order: str, limit: int, offset: int) -> Page:
     """Check what a caller said about sorting and paging."""
     checks.member("sort_order", sort_order, _ORDERS)

@@ -14,7 +14,7 @@ import msgspec
 
 from lightactors.training import lifecycle
 from lightactors.training.records import Attempt, ResourcesUpdate, Rollout, Span, Worker
-from lightactors.training.stores.queries import Page, Predicate
+from lightactors.training.stores.queries import EVERYTHING, Page, Predicate
 
 
 class Try(msgspec.Struct, gc=False, eq=False):
@@ -203,8 +203,8 @@ class Spans(Protocol):
 
     def add(self, entry: Any, attempt: Try, span: Span, prepared: Any) -> None: ...
 
-    def of(self, entry: Any, attempt: Try | None) -> list[Span]:
-        """Return the spans of one attempt, or of all; raise `SpansEvicted` where some are gone."""
+    def of(self, entry: Any, attempt: Try | None, page: Page = EVERYTHING) -> list[Span]:
+        """Return a page of the spans of one attempt, or of all; raise `SpansEvicted` where some are gone."""
         ...
 
     def evict(self) -> None:

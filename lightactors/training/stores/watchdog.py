@@ -23,16 +23,19 @@ class Alarms:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int]] = []
         self._moments: dict[int, float] = {}
+        self._before: dict[int, float] | None = None  # what a transaction has changed; infinite for no alarm
 
     def set(self, number: int, moment: float) -> None:
         """Look at the number at `moment` at the latest; infinity and an earlier alarm change nothing."""
         if moment < self._moments.get(number, math.inf):
+            self._remember(number)
             self._moments[number] = moment
             heapq.heappush(self._heap, (moment, number))
             self._compact()
 
     def clear(self, number: int) -> None:
         """Forget the number."""
+        self._remember(number)
         self._moments.pop(number, None)
 
     @property
@@ -46,8 +49,24 @@ class Alarms:
         """Yield the numbers whose moment has come, and forget them."""
         while self.next <= now:
             _, number = heapq.heappop(self._heap)
+            self._remember(number)
             del self._moments[number]
             yield number
+
+    def begin(self) -> None:
+        """Remember from now on what is changed, for `roll_back`."""
+        self._before = {}
+
+    def roll_back(self) -> None:
+        """Have the alarms again that there were at `begin`."""
+        before, self._before = self._before or {}, None
+        for number, moment in before.items():
+            self._moments.pop(number, None)
+            self.set(number, moment)
+
+    def _remember(self, number: int) -> None:
+        if self._before is not None:
+            self._before.setdefault(number, self._moments.get(number, math.inf))
 
     def _is_live(self, moment: float, number: int) -> bool:
         return self._moments.get(number) == moment

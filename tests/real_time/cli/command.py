@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lightactors.cli.exits import Exit
-from tests.real_time.programs import ROOT, TAG, left_of
+from tests.real_time.programs import ROOT, TAG, kill_what_is_left_of
 
 LIGHTACTORS = [sys.executable, "-W", "error", "-m", "lightactors"]
 
@@ -125,5 +125,4 @@ def running(
     finally:
         command.process.kill()
         command.process.wait()
-        for pid in left_of(command.tag):
-            os.kill(pid, signal.SIGKILL)
+        kill_what_is_left_of(command.tag)

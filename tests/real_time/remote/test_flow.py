@@ -20,6 +20,7 @@ from lightactors.actors.ref import cell_of
 from lightactors.actors.streams import AHEAD
 from lightactors.remote.link import UNIT, WINDOW
 from lightactors.remote.standin import StandIn
+from tests.real_time.marks import chiefly_on
 from tests.real_time.remote.deaf import WISHES
 from tests.real_time.remote.target import TAKES, Desk
 from tests.real_time.remote.victim import ROOT, Target, open_target
@@ -48,7 +49,8 @@ async def is_well(target: Target) -> None:
         assert await other.note("well") > 0
 
 
-@pytest.mark.parametrize("seconds", [3.0, LONG])
+@chiefly_on("asyncio")
+@pytest.mark.parametrize("seconds", [2.0, LONG])
 async def test_teller_who_is_faster_than_its_actor(anyio_backend_name: str, tmp_path: Path, seconds: float) -> None:
     body = bytes(UNIT)
     room = WINDOW // 2  # such a message costs two
@@ -67,7 +69,8 @@ async def test_teller_who_is_faster_than_its_actor(anyio_backend_name: str, tmp_
             assert room + QUEUE <= sent <= room + QUEUE + 1.2 * seconds / TAKES
 
 
-@pytest.mark.parametrize("seconds", [3.0, LONG])
+@chiefly_on("trio")
+@pytest.mark.parametrize("seconds", [2.0, LONG])
 async def test_stream_that_is_faster_than_its_consumer(anyio_backend_name: str, tmp_path: Path, seconds: float) -> None:
     with open_target(anyio_backend_name, tmp_path) as target:
         async with la.open_system():
@@ -85,6 +88,7 @@ async def test_stream_that_is_faster_than_its_consumer(anyio_backend_name: str, 
         await anyio.to_thread.run_sync(target.end)
 
 
+@chiefly_on("asyncio")
 @pytest.mark.parametrize("count", [1000])
 async def test_consumers_that_stop_reading(anyio_backend_name: str, tmp_path: Path, count: int) -> None:
     size = 4096
@@ -134,6 +138,7 @@ MIB = 2**20
 DEAF = {"streams": 5 * MIB, "asks": WINDOW * UNIT // 2, "tells": WINDOW * UNIT}
 
 
+@chiefly_on("trio")
 @pytest.mark.parametrize("wish", WISHES)
 @pytest.mark.parametrize("count", [20, pytest.param(1000, marks=[pytest.mark.stress, pytest.mark.timeout(300)])])
 async def test_clients_that_never_read(anyio_backend_name: str, tmp_path: Path, wish: str, count: int) -> None:

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 import pytest
 from _pytest.mark.structures import ParameterSet
 
+from tests.real_time.marks import chiefly_on
 from tests.real_time.remote.cluster import Cluster, open_cluster
 from tests.real_time.remote.hosts import WORK
 from tests.real_time.remote.networks import Host, Networks
 from tests.real_time.remote.proxy import Proxy
 
-RECOVERY = 2.0
-"""Seconds from the network's healing to work that is done."""
+RECOVERY = 3.0
+"""Seconds from the network's healing to work that is done; an idle machine takes no more than two."""
 
 
 def stress(*args: float) -> list[ParameterSet]:
@@ -63,7 +64,8 @@ def check(cluster: Cluster) -> None:
 WAYS: list[list[Host]] = [["near", "far"], ["near"], ["far"]]
 
 
-@pytest.mark.parametrize("seconds", [2.0, *stress(10.0, 60.0)])
+@chiefly_on("asyncio", "backend")
+@pytest.mark.parametrize("seconds", [1.0, *stress(2.0, 10.0, 60.0)])
 def test_partition_of_the_network(backend: str, networks: Networks, seconds: float) -> None:
     with open_cluster(
         backend,
@@ -76,6 +78,7 @@ def test_partition_of_the_network(backend: str, networks: Networks, seconds: flo
         check(cluster)
 
 
+@chiefly_on("trio", "backend")
 @pytest.mark.parametrize("seconds", [1.0, *stress(2.0, 10.0, 60.0)])
 def test_partition_by_a_proxy(backend: str, seconds: float) -> None:
     with proxied(backend) as (cluster, proxy):
@@ -86,6 +89,7 @@ def test_partition_by_a_proxy(backend: str, seconds: float) -> None:
         check(cluster)
 
 
+@chiefly_on("asyncio", "backend")
 @pytest.mark.parametrize("times", [5, *stress(200)])
 def test_connections_that_are_reset(backend: str, times: int) -> None:
     with proxied(backend) as (cluster, proxy):
@@ -95,6 +99,7 @@ def test_connections_that_are_reset(backend: str, times: int) -> None:
         assert proxy.accepted > times
 
 
+@chiefly_on("trio", "backend")
 @pytest.mark.parametrize("seconds", [0.05, *stress(0.5)])
 def test_network_that_is_slow(backend: str, seconds: float) -> None:
     with proxied(backend) as (cluster, proxy):
@@ -106,6 +111,7 @@ def test_network_that_is_slow(backend: str, seconds: float) -> None:
         assert proxy.accepted == 1, "a slow network is no lost one"
 
 
+@chiefly_on("asyncio", "backend")
 @pytest.mark.parametrize("seconds", [3.0, *stress(30.0)])
 def test_store_that_stands_still(backend: str, seconds: float) -> None:
     with open_cluster(backend, "grpc://127.0.0.1:0") as cluster:

@@ -77,7 +77,7 @@ def test_delay_is_each_ways(proxy: Proxy) -> None:
         start = time.monotonic()
         client.sendall(b"hello")
         assert client.recv(10) == b"hello"
-        assert 0.2 <= time.monotonic() - start < 1
+        assert 0.2 <= time.monotonic() - start < 2
 
 
 def test_reset_is_no_goodbye(proxy: Proxy) -> None:

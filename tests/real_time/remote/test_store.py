@@ -51,7 +51,7 @@ class LinkedMachine(MailboxMachine):
 
 
 def test_store_does_what_the_model_does_over_a_link(anyio_backend_name: str) -> None:
-    run(on(LinkedMachine, anyio_backend_name), examples=8, steps=20)
+    run(on(LinkedMachine, anyio_backend_name), examples=4, steps=20)
 
 
 @pytest.mark.stress

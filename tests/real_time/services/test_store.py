@@ -13,6 +13,7 @@ import lightactors as la
 from lightactors.testing.store import CHECKS, Check, check_rule
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
+from tests.real_time.marks import chiefly_on
 from tests.real_time.services.callers import TypedStore
 from tests.training.stores.test_store_model import Door, MailboxMachine, on, run
 
@@ -25,6 +26,7 @@ async def typed() -> AsyncIterator[Store]:
         yield cast("Store", TypedStore(system.addresses[0]))
 
 
+@chiefly_on("asyncio")
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_store_keeps_the_rule_through_its_service(check: Check) -> None:
     await check_rule(check, typed)
@@ -40,7 +42,7 @@ class TypedMachine(MailboxMachine):
 
 
 def test_store_does_what_the_model_does_through_its_service(anyio_backend_name: str) -> None:
-    run(on(TypedMachine, anyio_backend_name), examples=8, steps=20)
+    run(on(TypedMachine, anyio_backend_name), examples=4, steps=20)
 
 
 @pytest.mark.stress

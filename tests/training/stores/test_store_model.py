@@ -426,7 +426,7 @@ def test_store_does_what_the_model_does() -> None:
 
 @pytest.mark.parametrize("machine", [MailboxMachine, ThreadMachine])
 def test_mailbox_and_thread_change_nothing(machine: type[MailboxMachine], anyio_backend_name: str) -> None:
-    run(on(machine, anyio_backend_name), examples=15, steps=20)
+    run(on(machine, anyio_backend_name), examples=8, steps=20)
 
 
 def on(machine: type[StoreMachine], backend: str) -> type[StoreMachine]:

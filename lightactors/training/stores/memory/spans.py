@@ -13,6 +13,7 @@ import msgspec
 from lightactors.errors import InvalidArgument, SpansEvicted
 from lightactors.training.records import Span
 from lightactors.training.stores.memory.bitmap import Bitmap, listed
+from lightactors.training.stores.queries import EVERYTHING, Page
 from lightactors.training.stores.tables import Entry, SpanStatistics, Try
 
 logger = logging.getLogger("lightactors.store")
@@ -147,7 +148,7 @@ class SpanTable:
         book.spans.setdefault(span.attempt_id, {})[span.sequence_id, span.span_id] = span
         self._account(entry.number, book, 1, prepared)
 
-    def of(self, entry: Entry, attempt: Try | None) -> list[Span]:
+    def of(self, entry: Entry, attempt: Try | None, page: Page = EVERYTHING) -> list[Span]:
         book = self._books.get(entry.number)
         attempt_id = None if attempt is None else attempt.record.attempt_id
         if book is None:
@@ -158,7 +159,7 @@ class SpanTable:
                 "read spans sooner, or raise eviction_memory_threshold"
             )
         asked = list(book.spans.values()) if attempt_id is None else [book.spans.get(attempt_id, {})]
-        return [span for spans in asked for span in spans.values()]
+        return page.cut(page.sorted(span for spans in asked for span in spans.values()))
 
     def evict(self) -> None:
         if self.size_bytes <= self.limits.eviction:

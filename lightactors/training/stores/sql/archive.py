@@ -18,7 +18,7 @@ from lightactors.training.stores.queries import page_of
 from lightactors.training.stores.retention import Retention, retention_of
 from lightactors.training.stores.sql import bodies, pruning
 from lightactors.training.stores.sql.database import Database
-from lightactors.training.stores.sql.locations import database_of
+from lightactors.training.stores.sql.locations import database_of, shown
 from lightactors.training.stores.sql.sqlite import SqliteDatabase
 from lightactors.training.stores.sql.tables import SqlTables
 
@@ -51,14 +51,14 @@ class Archive:
     """What is in a database. Open it with `with`; raises `StoreUnavailable` and `StoreDamaged`."""
 
     def __init__(self, url: str) -> None:
-        address, _ = retention_of(url)
-        self._database = database_of(address)(True)
+        self._address, _ = retention_of(url)
+        self._database = database_of(self._address)(True)
         self._tables = SqlTables(self._database, is_reader=True)
 
     @property
     def name(self) -> str:
         """What the store may be called before everybody: no password is in it."""
-        return path_of(self._database) or str(self._database)
+        return path_of(self._database) or shown(self._address)
 
     def __enter__(self) -> Archive:
         self._open()
@@ -112,12 +112,7 @@ class Archive:
     def size_bytes(self) -> tuple[int, int]:
         """Return the bytes that the store takes where it is kept, and those of them that are in use."""
         with self._look() as database:
-            used = database.used_bytes()
-        path = path_of(self._database)
-        if path is None:
-            return used, used
-        files = [Path(path + ending) for ending in ("", "-wal", "-shm")]
-        return sum(file.stat().st_size for file in files if file.exists()), used
+            return database.size_bytes(), database.used_bytes()
 
     def pace(self) -> Pace | None:
         """Return how quickly the last rollouts have ended; None if that can't be said yet."""

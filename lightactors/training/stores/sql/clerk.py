@@ -111,14 +111,16 @@ class _Audience:
 
     def __init__(self) -> None:
         self.has_work = False
+        self.is_news = False  # for other nodes
         self.ended_ids: set[str] = set()
         self.called_off: list[tuple[str, str | None]] = []
         self.waiters = 0
 
     def queued(self) -> None:
-        self.has_work = True
+        self.has_work = self.is_news = True
 
     def ended(self, entry: Entry) -> None:
+        self.is_news = True
         self.ended_ids.add(entry.record.rollout_id)
 
     def earlier_deadline(self) -> None:
@@ -162,9 +164,10 @@ class Clerk(Desk):
         self._new.clear()
         self._answers.clear()
         self._line = None
-        self.audience.has_work = False
+        self.audience.has_work = self.audience.is_news = False
         self.audience.ended_ids.clear()
         self.audience.called_off.clear()
+        self._ledger.alarms.begin()
 
     def carry_out(self, call: Call) -> None:
         """Answer a call, or note that it waits; raise only what concerns the whole transaction."""
@@ -186,6 +189,8 @@ class Clerk(Desk):
 
     def foresee(self, calls: Sequence[Call]) -> None:
         """Let the tables fetch together what calls will look at, where each look costs a journey."""
+        if not self.tables.database.keeps:
+            self.tables.foresee([(call.name, call.args, call.kwargs) for call in calls], self.audience.waiters)
 
     def prune(self, retention: Retention) -> int:
         """Remove a small part of what is not to be kept; return how many rollouts went."""
@@ -257,12 +262,14 @@ class Clerk(Desk):
         for call, value in self._answers.items():
             self._leave(call)
             call.value = value
-        answer_together((call.ask, value) for call, value in self._answers.items() if call.ask is not None)
+        # Before anybody hears of it: who asks next shall find it so.
         self.audience.waiters = sum(isinstance(wait, ClaimWait) for wait in self._waits.values())
+        answer_together((call.ask, value) for call, value in self._answers.items() if call.ask is not None)
         self.begin()
 
     def rolled_back(self) -> None:
         """Forget the transaction."""
+        self._ledger.alarms.roll_back()
         self.begin()
 
     def _enter(self, call: Call, wait: Wait) -> None:

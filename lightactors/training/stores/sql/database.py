@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from lightactors.training.stores.sql.schema import Table
@@ -11,7 +11,7 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Interrupted(Exception):
-    """The transaction did not happen, or nobody knows whether it did; it may be run again, after `recover`."""
+    """The transaction did not happen; it may be run again, after `recover`."""
 
 
 class Database(Protocol):
@@ -41,7 +41,10 @@ class Database(Protocol):
         ...
 
     def begin_to_read(self) -> None: ...
-    def commit(self) -> None: ...
+    def commit(self) -> None:
+        """Commit; `Interrupted`: it surely did not happen."""
+        ...
+
     def rollback(self) -> None: ...
 
     def recover(self) -> None:
@@ -70,12 +73,20 @@ class Database(Protocol):
         """Return the condition that a column contains the text of one parameter."""
         ...
 
+    def count(self, changes: Mapping[str, int]) -> Mapping[str, int]:
+        """Add to counters and return them; nobody else can until this transaction ends. `moment` is raised to."""
+        ...
+
     def numbers(self, name: str, count: int) -> Sequence[int]:
         """Allot the next numbers of a row of numbers; those that are not used leave gaps."""
         ...
 
+    def size_bytes(self) -> int:
+        """Return what the store takes where it is kept."""
+        ...
+
     def used_bytes(self) -> int:
-        """Return what the store takes, without the space in it that is free."""
+        """Return how much of that its rows take, about; less when rows have been deleted in this transaction."""
         ...
 
     def give_back_space(self, most_bytes: int) -> bool:
@@ -84,4 +95,8 @@ class Database(Protocol):
 
     def tell_others(self) -> None:
         """Let the other nodes know, once this transaction is committed, that there is something for them."""
+        ...
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Call `tell`, in a thread, whenever another node has told, until `close`."""
         ...

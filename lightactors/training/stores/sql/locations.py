@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from lightactors.errors import ConfigurationError
 from lightactors.training.stores.sql.database import Database
+from lightactors.training.stores.sql.postgres import PostgresDatabase, Server
 from lightactors.training.stores.sql.sqlite import Durability, SqliteDatabase
 
 Connect = Callable[[bool], Database]
@@ -30,7 +31,15 @@ def database_of(url: str) -> Connect:
         return lambda is_reader: SqliteDatabase(url, is_reader=is_reader)
     if scheme == "sqlite":
         return _sqlite(url)
-    raise ConfigurationError(f"store={url!r}: there are no stores at {scheme}://; {_CURE}")
+    if scheme in ("postgresql", "postgres"):
+        server = Server(url)
+        return lambda is_reader: PostgresDatabase(server, is_reader=is_reader)
+    raise ConfigurationError(f"there are no stores at {scheme}://; {_CURE}")
+
+
+def shown(url: str) -> str:
+    """Return an address as it may be seen by everybody: without a password."""
+    return url if url.startswith("sqlite:") or "://" not in url else str(Server(url))
 
 
 def _sqlite(url: str) -> Connect:

@@ -11,7 +11,7 @@ from pathlib import Path
 from lightactors.errors import StoreDamaged, StoreUnavailable
 from lightactors.training.stores.retention import retention_of
 from lightactors.training.stores.sql import schema
-from lightactors.training.stores.sql.archive import check_file, path_of
+from lightactors.training.stores.sql.archive import Archive, check_file, path_of
 from lightactors.training.stores.sql.locations import database_of
 from lightactors.training.stores.sql.sqlite import APPLICATION_ID, connect
 
@@ -37,8 +37,8 @@ def migrate(url: str) -> Migration:
     database = database_of(address)(False)
     path = path_of(database)
     if path is None:
-        database.open()  # there has been no other version yet
-        database.close()
+        with Archive(url):  # there has been no other version yet
+            pass
         return Migration(schema.VERSION, schema.VERSION, None)
     check_file(path)
     try:

@@ -47,7 +47,6 @@ def _columns(text: str) -> tuple[Column, ...]:
 
 META = Table("meta", _columns("name text, value text"), ("name",))
 COUNTERS = Table("counters", _columns("name text, value integer"), ("name",))
-NODES = Table("nodes", _columns("node_id text, batch integer"), ("node_id",))
 ROLLOUTS = Table(
     "rollouts",
     _columns(
@@ -81,7 +80,7 @@ WORKERS = Table(
     ("number",),
     unique=(("worker_id",),),
 )
-TABLES = (META, COUNTERS, NODES, ROLLOUTS, INPUTS, ATTEMPTS, SPANS, RESOURCES, WORKERS)
+TABLES = (META, COUNTERS, ROLLOUTS, INPUTS, ATTEMPTS, SPANS, RESOURCES, WORKERS)
 SERIES = ("rollout", "position", "worker", "resources")
 """The rows of numbers that are allotted."""
 

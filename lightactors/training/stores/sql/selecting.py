@@ -1,4 +1,4 @@
-"""The query that lists a page of rollouts."""
+"""The queries that list a page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rollouts_query(
 ) -> tuple[str, list[Any]]:
     """Return the query and its parameters."""
     conditions, parameters = _conditions(database, ids, contains)
-    limit = _EVERYTHING if page.limit is None else page.limit
+    limit = limit_of(page)
     if statuses is not None and logic == "and" and page.sort_by is None:
         numbers, parameters = _by_status(statuses, conditions, parameters, page, limit)
     else:
@@ -62,6 +62,16 @@ def _by_status(
         given += [status, *parameters, most]
     merged = " UNION ALL ".join(parts) or "SELECT number FROM rollouts WHERE 1 = 0"
     return f"SELECT number FROM ({merged}) merged {_order(page)}", given
+
+
+def limit_of(page: Page) -> int:
+    return _EVERYTHING if page.limit is None else page.limit
+
+
+def spans_order(page: Page) -> str:
+    """Order spans by their sequence ids, or as they came; descending is the exact reverse."""
+    way = "DESC" if page.descending else "ASC"
+    return f"ORDER BY {'' if page.sort_by is None else f'{page.sort_by} {way}, '}ordinal {way}"
 
 
 def _order(page: Page, prefix: str = "") -> str:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,51 +76,49 @@ class SqliteDatabase:
         folder = Path(self.path).absolute().parent
         if not folder.is_dir():
             raise StoreUnavailable(f"{self.path}: there is no folder {folder}; make it, or choose another")
-        with self._explained():
-            self._connection = self._connect(self.path, is_reader=self._is_reader)
-            self._connection.execute(f"PRAGMA synchronous = {self._durability}")
-            self._connection.execute("PRAGMA cache_size = -65536")
-            self._connection.execute("PRAGMA temp_store = memory")
-            if self._is_reader:
-                self._check_ours()
-                self._check_version(self._version())
-                return
+        try:
+            with self._explained():
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        self._connection = self._connect(self.path, is_reader=self._is_reader)
+        self._connection.execute(f"PRAGMA synchronous = {self._durability}")
+        self._connection.execute("PRAGMA cache_size = -65536")
+        self._connection.execute("PRAGMA temp_store = memory")
+        version = self._version()
+        if self._is_reader and version == 0:
+            raise StoreUnavailable(f"{self.path} holds no store yet; it is made by the first program that writes to it")
+        if self._is_reader:
+            return
+        if version == 0:
             # Before the first table: space that is given up can be handed back later.
             self._connection.execute("PRAGMA auto_vacuum = incremental")
-            self._check_ours()
-            self._connection.execute("PRAGMA journal_mode = wal")
-            self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
-            self._migrate()
+        self._connection.execute("PRAGMA journal_mode = wal")
+        self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        if version == 0:
+            self._create()
 
-    def _check_ours(self) -> None:
-        """Refuse a file that is something else, before anything is written into it."""
+    def _version(self) -> int:
+        """Return the schema's version, 0 of a new file; refuse what is something else, before anything is written."""
         (found,) = self._connection.execute("PRAGMA application_id").fetchone()
         (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and found != APPLICATION_ID:
             raise StoreDamaged(f"{self.path} is a database of another program; choose a file that does not exist yet")
-
-    def _migrate(self) -> None:
-        if self._version() == 0:
-            self._create()
-        self._check_version(self._version())
-
-    def _version(self) -> int:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        return int(version)
-
-    def _check_version(self, version: int) -> None:
         if version > schema.VERSION:
             raise StoreDamaged(
                 f"{self.path} was written by a newer lightactors (schema {version}, this one knows {schema.VERSION}); "
                 "install that version, or choose another file"
             )
-        if version == 0:
-            raise StoreUnavailable(f"{self.path} holds no store yet; it is made by the first program that writes to it")
-        if version < schema.VERSION:
+        if 0 < version < schema.VERSION:
             raise StoreDamaged(
                 f"{self.path} was written by an older lightactors (schema {version}, this one has {schema.VERSION}); "
                 f"run: lightactors store migrate {self.path}"
             )
+        return int(version)
 
     def _create(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -202,12 +200,24 @@ class SqliteDatabase:
     def contains(self, column: str) -> str:
         return f"instr({column}, ?) > 0"
 
+    def count(self, changes: Mapping[str, int]) -> dict[str, int]:
+        counted: dict[str, int] = {}
+        for name, more in changes.items():
+            value = "max(value, ?)" if name == "moment" else "value + ?"
+            rows = self.rows(f"UPDATE counters SET value = {value} WHERE name = ? RETURNING value", more, name)
+            counted[name] = int(rows[0][0])
+        return counted
+
     def numbers(self, name: str, count: int) -> range:
         # A big step: what is left of it when the process dies is a gap, and does no harm.
         step = max(count, 64)
         rows = self.rows("UPDATE counters SET value = value + ? WHERE name = ? RETURNING value", step, f"next_{name}")
         last = int(rows[0][0])
         return range(last - step + 1, last + 1)
+
+    def size_bytes(self) -> int:
+        files = [Path(self.path + ending) for ending in ("", "-wal", "-shm")]
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def used_bytes(self) -> int:
         return self._pragma("page_size") * (self._pragma("page_count") - self._pragma("freelist_count"))
@@ -223,6 +233,9 @@ class SqliteDatabase:
 
     def tell_others(self) -> None:
         """Do nothing: who uses the same file looks for news by itself."""
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Do nothing: nobody tells."""
 
     # Errors
 

@@ -23,7 +23,7 @@ from lightactors.training.records import StoreStatistics
 from lightactors.training.stores.contract import Store, reads
 from lightactors.training.stores.retention import Retention
 from lightactors.training.stores.sql.clerk import Call, Clerk
-from lightactors.training.stores.sql.locations import Connect, database_of
+from lightactors.training.stores.sql.locations import Connect, database_of, shown
 from lightactors.training.stores.sql.tables import SqlTables
 from lightactors.training.stores.sql.writer import MakeClerk, Reader, Writer
 
@@ -103,7 +103,7 @@ class DurableStore(Store):
         self._threads: _Threads | None = None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
+        return f"{type(self).__name__}({shown(self.url)!r})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} stays in its process; pass a ref of it on, or open it by its address")
@@ -156,7 +156,7 @@ class DurableStore(Store):
 
     def _running(self) -> _Threads:
         if self._threads is None:
-            self._threads = _Threads(self.url, self._connect, self._make_clerk, self._patience)
+            self._threads = _Threads(shown(self.url), self._connect, self._make_clerk, self._patience)
         return self._threads
 
     def _make_clerk(self, tables: SqlTables) -> Clerk:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,10 +18,10 @@ from msgspec.structs import replace
 
 from lightactors.training.records import ResourcesUpdate, Rollout, RolloutConfig, Span, Worker
 from lightactors.training.stores import queries
-from lightactors.training.stores.queries import Page, Predicate
-from lightactors.training.stores.sql import bodies, schema
+from lightactors.training.stores.queries import EVERYTHING, Page, Predicate
+from lightactors.training.stores.sql import bodies, foresight, schema
 from lightactors.training.stores.sql.database import Database, Row
-from lightactors.training.stores.sql.selecting import rollouts_query
+from lightactors.training.stores.sql.selecting import limit_of, rollouts_query, spans_order
 from lightactors.training.stores.tables import Entry, SpanStatistics, Totals, Try
 
 _KEPT_BYTES = 64 * 2**20
@@ -122,6 +122,7 @@ class SqlRollouts:
         self._by_id: dict[str, Kept] = {}
         self._by_number: OrderedDict[int, Kept] = OrderedDict()  # the last used last
         self._seen: dict[int, Kept] = {}  # in this transaction
+        self._absent: set[str] = set()  # ids that were looked for in this transaction
         self._size = 0
         self.numbers = Series(tables.database, "rollout")
         self.leases: dict[int, Lease] = {}
@@ -136,6 +137,8 @@ class SqlRollouts:
     def find(self, rollout_id: str, /) -> Kept | None:
         entry = self._by_id.get(rollout_id)
         if entry is None:
+            if rollout_id in self._absent:
+                return None
             found = self.fetch("r.rollout_id = ?", rollout_id)
             return found[0] if found else None
         self._seen[entry.number] = entry
@@ -155,6 +158,12 @@ class SqlRollouts:
         if len(missing) > 1:
             condition = self._database.among("r.rollout_id")
             self.fetch(f"{condition} ORDER BY r.number", self._database.listed(missing))
+            self._absent.update(rollout_id for rollout_id in missing if rollout_id not in self._by_id)
+
+    def workers(self) -> list[str]:
+        """Return who is on those that were looked at in this transaction."""
+        attempts = [entry.latest.record for entry in self._seen.values() if entry.latest is not None]
+        return [attempt.worker_id for attempt in attempts if attempt.worker_id is not None]
 
     def fetch(self, condition: str, *parameters: Any, holding: str | None = None) -> list[Kept]:
         """Return the rollouts for which a condition holds."""
@@ -265,6 +274,7 @@ class SqlRollouts:
 
     def _keep(self, entry: Kept) -> Kept:
         self._by_id[entry.record.rollout_id] = self._by_number[entry.number] = self._seen[entry.number] = entry
+        self._absent.discard(entry.record.rollout_id)
         self._size += _ENTRY_BYTES + len(entry.input_body)
         return entry
 
@@ -309,6 +319,7 @@ class SqlRollouts:
                 self.leases.pop(entry.number, None)
             self._by_number.move_to_end(entry.number)
         self._seen.clear()
+        self._absent.clear()
         while self._size > _KEPT_BYTES:
             _, entry = self._by_number.popitem(last=False)
             del self._by_id[entry.record.rollout_id]
@@ -318,6 +329,7 @@ class SqlRollouts:
         self._by_id.clear()
         self._by_number.clear()
         self._seen.clear()
+        self._absent.clear()
         self._size = 0
         self.numbers.forget()
 
@@ -357,7 +369,7 @@ class SqlQueue:
             self._fetch()
 
     def _fetch(self) -> None:
-        self._tables.flush()
+        self._tables.write()
         limit = _HEADS if self._tables.database.keeps else max(self.wanted, 1)
         entries = self._tables.rollouts.fetch(
             "r.position > ? ORDER BY r.position LIMIT ?",
@@ -406,11 +418,13 @@ class SqlFinished:
     def add(self, entry: Kept) -> None:
         self._new.append(entry)
 
-    def number(self) -> None:
-        """Give out the numbers of those that have ended since the last time."""
-        if not self._new:
-            return
-        last = self._tables.advance("finished", len(self._new))
+    @property
+    def fresh(self) -> int:
+        """How many have no number yet."""
+        return len(self._new)
+
+    def number(self, last: int) -> None:
+        """Give out numbers, up to `last`, to those that have none."""
         for number, entry in enumerate(self._new, last - len(self._new) + 1):
             entry.finish = number
         self._new.clear()
@@ -452,7 +466,7 @@ class SqlHeld:
         missing = [worker_id for worker_id in dict.fromkeys(worker_ids) if worker_id not in self._known]
         if not missing:
             return
-        self._tables.flush()
+        self._tables.write()
         for worker_id in missing:
             self._known[worker_id] = set()
         database = self._tables.database
@@ -640,16 +654,18 @@ class SqlSpans:
         self._tables.count("spans", 1)
         self._tables.count("span_bytes", size)
 
-    def of(self, entry: Kept, attempt: Try | None) -> list[Span]:
-        self._tables.flush()
-        if attempt is None:
-            rows = self._database.rows("SELECT body FROM spans WHERE number = ? ORDER BY ordinal", entry.number)
-        else:
-            rows = self._database.rows(
-                "SELECT body FROM spans WHERE number = ? AND attempt = ? ORDER BY ordinal",
-                entry.number,
-                attempt.record.sequence_id,
-            )
+    def of(self, entry: Kept, attempt: Try | None, page: Page = EVERYTHING) -> list[Span]:
+        self._tables.write()
+        condition, given = "number = ?", [entry.number]
+        if attempt is not None:
+            condition, given = "number = ? AND attempt = ?", [entry.number, attempt.record.sequence_id]
+        if page.sort_by not in (None, "sequence_id"):
+            # The table has no column for it.
+            return page.cut(page.sorted(self._read(condition, "ORDER BY ordinal", *given)))
+        return self._read(condition, f"{spans_order(page)} LIMIT ? OFFSET ?", *given, limit_of(page), page.offset)
+
+    def _read(self, condition: str, ending: str, *parameters: Any) -> list[Span]:
+        rows = self._database.rows(f"SELECT body FROM spans WHERE {condition} {ending}", *parameters)
         return [bodies.span(body) for (body,) in rows]
 
     def evict(self) -> None:
@@ -721,33 +737,44 @@ class SqlTables:
         """Add to a counter when the rest is written."""
         self._counted[name] = self._counted.get(name, 0) + more
 
-    def advance(self, name: str, more: int) -> int:
-        """Add to a counter now, and return it; nobody else can until this transaction ends."""
-        rows = self.database.rows("UPDATE counters SET value = value + ? WHERE name = ? RETURNING value", more, name)
-        return int(rows[0][0])
-
     def latest_moment(self) -> float:
         return self.counters["moment"] / 1e6
 
     # A transaction
 
-    def flush(self, moment: float | None = None) -> None:
-        """Write what has changed, to be seen by queries and to be committed; `moment` is the latest in records."""
-        self.count("attempts", self._totals.attempts)
-        self.count("fenced", self._totals.fenced)
-        self._totals.attempts = self._totals.fenced = 0
-        self.finished.number()
+    def foresee(self, calls: Iterable[tuple[str, tuple[Any, ...], Mapping[str, Any]]], waiting: int) -> None:
+        """Fetch together what calls will look at, as far as their arguments tell; `waiting`: who waits for work."""
+        seen = foresight.of(calls)
+        self.rollouts.numbers.wanted = self.queue.positions.wanted = max(1, seen.enqueued)
+        self.queue.wanted = seen.claimed + min(waiting, seen.enqueued)
+        self.rollouts.prefetch(seen.rollout_ids)
+        self.held.prefetch(seen.holders)
+        self.workers.prefetch([*seen.worker_ids, *self.rollouts.workers()])
+
+    def write(self) -> None:
+        """Write what has changed so that queries see it, but for what is counted."""
         self.rollouts.flush()
         self.spans.flush()
         self.workers.flush()
-        changed = {name: more for name, more in sorted(self._counted.items()) if more}
-        for name, more in changed.items():
-            self.database.run("UPDATE counters SET value = value + ? WHERE name = ?", more, name)
-        self._counted.clear()
+
+    def flush(self, moment: float | None = None) -> None:
+        """Write what has changed, to be committed; `moment` is the latest in records."""
+        self.count("attempts", self._totals.attempts)
+        self.count("fenced", self._totals.fenced)
+        self._totals.attempts = self._totals.fenced = 0
+        self.count("finished", self.finished.fresh)
+        changes = {name: more for name, more in self._counted.items() if more}
         if moment is not None and moment > self._moment:
             self._moment = moment
-            micros = math.ceil(moment * 1e6)
-            self.database.run("UPDATE counters SET value = ? WHERE name = 'moment' AND value < ?", micros, micros)
+            changes["moment"] = math.ceil(moment * 1e6)
+        self._counted.clear()
+        self.spans.flush()
+        self.workers.flush()
+        if changes:
+            # Late: other nodes wait from here on, until this transaction ends.
+            counted = self.database.count(changes)
+            self.finished.number(counted.get("finished", 0))
+        self.rollouts.flush()
 
     def committed(self) -> None:
         """Go on with what was committed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -119,8 +120,7 @@ class Worker:
                 transact(calls)
                 return
             except Interrupted as error:
-                if self._has_happened(error):
-                    return
+                self._recover()
                 if time.monotonic() > deadline:
                     _answer(calls, StoreUnavailable(f"{error}, and has been for {self._patience:g} s; try again later"))
                     return
@@ -152,10 +152,10 @@ class Worker:
 
     is_reader = False
 
-    def _has_happened(self, error: Interrupted) -> bool:
-        """Make the connection fit again; tell whether the transaction was committed after all."""
+    def _recover(self) -> None:
         self._roll_back()
-        return False
+        with contextlib.suppress(Interrupted):  # the next attempt will say it again
+            self._database.recover()
 
     def _roll_back(self) -> None:
         self._database.rollback()
@@ -166,6 +166,10 @@ class Worker:
 
 class Writer(Worker):
     """The thread that writes: whatever has come while the last transaction was being committed is the next one."""
+
+    def _open(self) -> None:
+        super()._open()
+        self._database.watch(lambda: self.submit(None))
 
     def _idle_seconds(self) -> float | None:
         clerk = self._clerk
@@ -208,6 +212,8 @@ class Writer(Worker):
             clerk.carry_out(call)
         clerk.time_out(time.monotonic())
         clerk.finish()
+        if clerk.audience.is_news:
+            self._database.tell_others()
         self._database.commit()
         clerk.tables.committed()
         clerk.committed()

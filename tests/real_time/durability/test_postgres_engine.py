@@ -1,0 +1,129 @@
+"""A store in PostgreSQL keeps every rule that the one in memory keeps, through every door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import anyio
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+import lightactors as la
+from lightactors.testing.store import CHECKS, Check, check_rule
+from lightactors.training.stores.contract import Store
+from lightactors.training.stores.opening import open_store
+from lightactors.training.stores.sql import DurableStore, schema
+from tests.postgres import PostgresServer
+from tests.training.stores.test_store_model import Door, MailboxDoor, StoreMachine, on, run
+
+OpenStore = Callable[[str], AbstractAsyncContextManager[Store]]
+
+
+@asynccontextmanager
+async def direct(url: str) -> AsyncIterator[Store]:
+    store: Any = open_store(url)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@asynccontextmanager
+async def mailbox(url: str) -> AsyncIterator[Store]:
+    async with la.open_system():
+        yield await la.spawn(DurableStore, url)
+
+
+@asynccontextmanager
+async def linked(url: str) -> AsyncIterator[Store]:
+    done = anyio.Event()
+    with TemporaryDirectory() as folder:
+        address = f"unix:{folder}/socket"
+
+        async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+            async with la.open_system("server", listen=address) as system:
+                await system.options(name="store").spawn(DurableStore, url)
+                task_status.started()
+                await done.wait()
+
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(serve)
+            async with la.open_system("client"):
+                yield await la.connect(Store, f"{address}#store")
+            done.set()
+
+
+FIXED = ("meta", "counters")
+DOORS: tuple[OpenStore, ...] = (direct, mailbox, linked)
+
+
+@pytest.fixture(scope="module")
+def shared_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """Give the URL of a database for several stores, one after the other."""
+    url = postgres_server.new_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def url(shared_url: str, postgres_server: PostgresServer) -> Iterator[str]:
+    """Give the URL of an empty store."""
+    yield shared_url
+    empty(shared_url, postgres_server)
+
+
+def empty(url: str, server: PostgresServer) -> None:
+    """Make a store as it was when it was new, which takes less time than a new one."""
+    tables = [f"DELETE FROM lightactors.{table.name}" for table in schema.TABLES if table.name not in FIXED]
+    fixed = ["UPDATE lightactors.counters SET value = 0", "DELETE FROM lightactors.meta WHERE name <> 'schema_version'"]
+    server.query(f"DO $$ BEGIN {'; '.join([*tables, *fixed])}; END $$", database=PostgresServer.database_of(url))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_postgres_keeps_the_rule(check: Check, door: OpenStore, url: str) -> None:
+    await check_rule(check, lambda: door(url))
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+@pytest.mark.parametrize("check", CHECKS[::8], ids=lambda check: check.__name__)
+async def test_postgres_keeps_the_rule_on_trio(check: Check, url: str) -> None:
+    await check_rule(check, lambda: linked(url))
+
+
+class PostgresMachine(StoreMachine):
+    """The calls of the model's machine, made to a store in PostgreSQL; time moves as the model's."""
+
+    backend = "asyncio"
+    server: PostgresServer
+    url: str
+
+    def open(self) -> Door:
+        self.portal = self.stack.enter_context(start_blocking_portal(self.backend))
+        self.stack.callback(empty, self.url, self.server)
+        store: Any = open_store(self.url, clock=lambda: self.model.now, now=lambda: self.model.now)
+        self.stack.callback(store.close)
+        self.durable = store
+        return MailboxDoor(self.portal, store)
+
+    def pass_time(self) -> None:
+        self.portal.call(self.durable.expire)
+
+
+@pytest.fixture
+def machine(postgres_server: PostgresServer, postgres_url: str) -> type[StoreMachine]:
+    return type("PostgresMachine", (PostgresMachine,), {"server": postgres_server, "url": postgres_url})
+
+
+def test_postgres_does_what_the_model_does(machine: type[StoreMachine]) -> None:
+    run(machine, examples=5, steps=20)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1_800)
+def test_postgres_does_what_the_model_does_for_long(machine: type[StoreMachine], anyio_backend_name: str) -> None:
+    run(on(machine, anyio_backend_name), examples=200, steps=50)
