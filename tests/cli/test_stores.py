@@ -159,8 +159,8 @@ def test_what_is_no_store_is_refused(
         "nowhere.db": "there is no file nowhere.db; name the file that a program keeps its store in",
         "folder": "store='folder' is no address; for a file of that name write folder.db or ./folder",
         "./folder": "./folder is a folder; name the file that a program keeps its store in, such as folder/run.db",
-        "redis://host": "store='redis://host': there are no stores at redis://; give a file such as run.db",
-        "sqlite:run.db": "store='sqlite:run.db' lacks its slashes; write sqlite:///run.db",
+        "redis://host": "there are no stores at redis://; give a file such as run.db",
+        "sqlite:run.db": "the store's address lacks slashes behind sqlite:; give a file such as run.db, sqlite:///run.db",
         "text.db": "text.db is damaged or no SQLite database",
         "other.db": "other.db is a database of another program",
     }

@@ -103,5 +103,5 @@ def retention_of(url: str) -> tuple[str, Retention]:
         try:
             limits[limit] = read(value)
         except ConfigurationError as error:
-            raise ConfigurationError(f"store={base!r}: {name}: {error}") from None
+            raise ConfigurationError(f"{name} of the store's address: {error}") from None
     return f"{base}?{urlencode(others)}" if others else base, Retention(**limits)  # type: ignore[arg-type]

@@ -26,7 +26,9 @@ def database_of(url: str) -> Connect:
     if scheme == "file" and url.isidentifier():
         raise ConfigurationError(f"store={url!r} is no address; for a file of that name write {url}.db or ./{url}")
     if re.match(r"(sqlite|postgres(ql)?):(?!//)", url):
-        raise ConfigurationError(f"store={url!r} lacks its slashes; write {url.replace(':', ':///', 1)}")
+        # No more of it is shown: there may be a password in it.
+        name = url.partition(":")[0]
+        raise ConfigurationError(f"the store's address lacks slashes behind {name}:; {_CURE}")
     if scheme == "file" and "://" not in url:
         return lambda is_reader: SqliteDatabase(url, is_reader=is_reader)
     if scheme == "sqlite":
