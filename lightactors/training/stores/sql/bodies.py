@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 from msgspec.msgpack import Decoder, Encoder, Ext
 
-from lightactors.errors import InvalidArgument
+from lightactors.errors import InvalidArgument, StoreDamaged
 from lightactors.training.records import LLM, Attempt, PromptTemplate, ProxyLLM, RolloutConfig, Span, Worker
 
 T = TypeVar("T")
@@ -21,6 +21,8 @@ _LARGE = 4096
 _PLAIN, _DEFLATED = b"\0", b"\1"
 _ARRAY = 1
 """The msgpack extension of a NumPy array: its dtype, its shape and its bytes."""
+
+_UNREADABLE = (zlib.error, msgspec.MsgspecError, ValueError, TypeError, OverflowError)
 
 _LIKE_PLAIN: tuple[Any, ...] = (str, int, float, bytes, dict, list, tuple, set)
 
@@ -96,7 +98,19 @@ def unpacked(body: bytes) -> memoryview | bytes:
 def reader(kind: Any) -> Callable[[bytes], Any]:
     """Return what reads bodies of a type."""
     decode = Decoder(kind, ext_hook=_restore).decode
-    return lambda body: decode(unpacked(body))
+    return _checked(lambda body: decode(unpacked(body)))
+
+
+def _checked(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Have `read` raise `StoreDamaged` for what nobody can have written."""
+
+    def checked(body: bytes) -> Any:
+        try:
+            return read(body)
+        except _UNREADABLE as error:
+            raise StoreDamaged(f"a row of the store is damaged ({error}); restore a copy of it") from error
+
+    return checked
 
 
 rollout_body: Callable[[bytes], RolloutBody] = reader(RolloutBody)
@@ -104,7 +118,8 @@ attempt_body: Callable[[bytes], AttemptBody] = reader(AttemptBody)
 span: Callable[[bytes], Span] = reader(Span)
 worker: Callable[[bytes], Worker] = reader(Worker)
 anything: Callable[[bytes], Any] = reader(Any)
-_record = Decoder(LLM | ProxyLLM | PromptTemplate).decode
+_parts: Callable[[bytes], dict[str, tuple[bool, Any]]] = reader(dict[str, tuple[bool, Any]])
+_record = _checked(Decoder(LLM | ProxyLLM | PromptTemplate).decode)
 
 
 def packed_resources(resources: Mapping[str, Any]) -> bytes:
@@ -117,4 +132,4 @@ def packed_resources(resources: Mapping[str, Any]) -> bytes:
 
 
 def unpacked_resources(body: bytes) -> dict[str, Any]:
-    return {name: _record(value) if is_record else value for name, (is_record, value) in anything(body).items()}
+    return {name: _record(value) if is_record else value for name, (is_record, value) in _parts(body).items()}

@@ -243,14 +243,15 @@ class SqliteDatabase:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._explanation(error) from error
 
-    def _explanation(self, error: sqlite3.Error) -> Exception:
+    def _explanation(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _BUSY:
             return Interrupted(f"{self.path} is locked by another program")
-        if code in _DAMAGED:
+        # Text that is none is the driver's to find: in a column, or in what SQLite says of a damaged schema.
+        if code in _DAMAGED or "decode" in str(error):
             return StoreDamaged(
                 f"{self.path} is damaged or no SQLite database ({error}); restore a copy, or save what can be read "
                 f"with: sqlite3 {self.path} .recover"

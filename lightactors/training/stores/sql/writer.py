@@ -147,8 +147,11 @@ class Worker:
 
     def _open(self) -> None:
         self._database.open()
-        tables = SqlTables(self._database, is_reader=self.is_reader)
-        self._clerk = self._make_clerk(tables)
+        try:
+            self._clerk = self._make_clerk(SqlTables(self._database, is_reader=self.is_reader))
+        except BaseException:
+            self._database.close()
+            raise
 
     is_reader = False
 
