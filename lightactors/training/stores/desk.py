@@ -419,11 +419,11 @@ class Desk(Store):
 
     @reads
     def statistics(self) -> StoreStatistics:
-        spans = self._tables.spans.statistics()
+        spans, totals = self._tables.spans.statistics(), self._tables.counted()
         return StoreStatistics(
             name=self.name,
             total_rollouts=len(self._ledger.rollouts),
-            total_attempts=self._tables.totals.attempts,
+            total_attempts=totals.attempts,
             total_spans=spans.count,
             total_resources=len(self._tables.resources),
             total_workers=len(self._tables.workers),
@@ -434,9 +434,9 @@ class Desk(Store):
             memory_capacity_bytes=spans.capacity,
             queue_length=len(self._ledger.queue),
             waiters=self._audience.waiters,
-            fenced=self._tables.totals.fenced,
+            fenced=totals.fenced,
             evicted=spans.evicted,
-            pruned=self._tables.totals.pruned,
+            pruned=totals.pruned,
         )
 
     def _known_resources(self, resources_id: str | None) -> str | None:

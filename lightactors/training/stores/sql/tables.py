@@ -692,7 +692,7 @@ class SqlTables:
         self.holding_free = "" if is_reader else database.holding_free
         self._is_reader = is_reader
         self.clock: Callable[[], float] = time.monotonic
-        self._totals = Totals()
+        self.totals = Totals()
         self._counted: dict[str, int] = {}
         self._counters: dict[str, int] | None = None
         self.rollouts = SqlRollouts(self)
@@ -726,12 +726,9 @@ class SqlTables:
     def _rows_of_counters(self) -> Sequence[Row]:
         return self.database.rows("SELECT name, value FROM counters")
 
-    @property
-    def totals(self) -> Totals:
-        """What is counted: what there is, for who reads; what this transaction adds, for who writes."""
-        if self._is_reader:
-            return Totals(self.counters["attempts"], self.counters["fenced"], self.counters["pruned"])
-        return self._totals
+    def counted(self) -> Totals:
+        counters = self.counters
+        return Totals(counters["attempts"], counters["fenced"], counters["pruned"])
 
     def count(self, name: str, more: int) -> None:
         """Add to a counter when the rest is written."""
@@ -759,9 +756,9 @@ class SqlTables:
 
     def flush(self, moment: float | None = None) -> None:
         """Write what has changed, to be committed; `moment` is the latest in records."""
-        self.count("attempts", self._totals.attempts)
-        self.count("fenced", self._totals.fenced)
-        self._totals.attempts = self._totals.fenced = 0
+        self.count("attempts", self.totals.attempts)
+        self.count("fenced", self.totals.fenced)
+        self.totals.attempts = self.totals.fenced = 0
         self.count("finished", self.finished.fresh)
         changes = {name: more for name, more in self._counted.items() if more}
         if moment is not None and moment > self._moment:
@@ -786,6 +783,6 @@ class SqlTables:
         """Know nothing any more that others may have changed, or that was rolled back."""
         self._counters = None
         self._counted.clear()
-        self._totals.attempts = self._totals.fenced = 0
+        self.totals.attempts = self.totals.fenced = 0
         for part in self._parts:
             part.forget()
