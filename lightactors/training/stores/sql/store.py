@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 import itertools
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from random import Random
@@ -14,10 +15,13 @@ import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
+from lightactors.actors import spawn
 from lightactors.actors.mailbox import Ask
-from lightactors.contract import Method, actor, contract_of, handler
+from lightactors.contract import Mailbox, Method, actor, contract_of, handler
+from lightactors.errors import StoreError
 from lightactors.training.records import StoreStatistics
 from lightactors.training.stores.contract import Store, reads
+from lightactors.training.stores.retention import Retention
 from lightactors.training.stores.sql.clerk import Call, Clerk
 from lightactors.training.stores.sql.locations import Connect, database_of, shown
 from lightactors.training.stores.sql.tables import SqlTables
@@ -27,6 +31,11 @@ S = TypeVar("S", bound="type[Store]")
 
 _READERS = 2
 _PATIENCE_SECONDS = 30.0
+
+_PRUNE_PAUSE = 0.005
+"""Seconds between two steps of pruning: nobody is to wait for more than one."""
+
+logger = logging.getLogger("lightactors.store")
 
 
 def _forwarding(cls: S) -> S:
@@ -64,6 +73,7 @@ class DurableStore(Store):
 
     - `url`: a file such as `"run.db"`, `"sqlite:///run.db"` or `"sqlite:////abs/run.db?durability=normal"`.
       `durability=full`, the default, outlives a loss of power; `normal` outlives the process.
+    - `retention`: what it keeps of finished rollouts; looked at every `prune_seconds`, while it is an actor.
     - `patience_seconds`: how long a call waits for a database that can't be had, before it is `StoreUnavailable`.
     - `clock`, `now`, `random`: deadlines go by the first, the times in records by the second, ids come from the
       third; for tests.
@@ -75,6 +85,8 @@ class DurableStore(Store):
         self,
         url: str,
         *,
+        retention: Retention | None = None,
+        prune_seconds: float = 10.0,
         patience_seconds: float = _PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -82,6 +94,8 @@ class DurableStore(Store):
     ) -> None:
         self.url = url
         self._connect = database_of(url)
+        self._retention = retention
+        self._prune_seconds = prune_seconds
         self._patience = patience_seconds
         self._clock = clock
         self._now = now
@@ -97,6 +111,8 @@ class DurableStore(Store):
     async def on_start(self) -> None:
         # A file that can't be opened fails the start, not the first call.
         await self.statistics()
+        if self._retention:
+            await spawn(pruner, self, self._prune_seconds)
 
     async def on_stop(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -105,6 +121,15 @@ class DurableStore(Store):
     async def expire(self) -> None:
         """End every attempt that is overdue by now, which otherwise happens by itself."""
         await self._ask("expire", (), {}, only_reads=False)
+
+    async def prune(self, retention: Retention | None = None) -> int:
+        """Remove a small part of what is not to be kept; return how many rollouts went, 0 if none is left to go."""
+        wanted = self._retention if retention is None else retention
+        return 0 if wanted is None else int(await self._ask("prune", (wanted,), {}, only_reads=False))
+
+    async def give_back_space(self) -> bool:
+        """Give back to the system a small part of the space that is free; tell whether there is more."""
+        return bool(await self._ask("give_back_space", (), {}, only_reads=False))
 
     def close(self) -> None:
         """Carry out what has been asked, and let the database go; the next call opens it again."""
@@ -136,6 +161,28 @@ class DurableStore(Store):
 
     def _make_clerk(self, tables: SqlTables) -> Clerk:
         return Clerk(tables, self._clock, self._now, self._random, type(self).__name__)
+
+
+@actor
+async def pruner(mailbox: Mailbox[None], store: DurableStore, seconds: float) -> None:
+    """Remove what its store is not to keep, again and again."""
+    while True:
+        with anyio.move_on_after(seconds):
+            try:
+                await mailbox.receive()
+            except anyio.EndOfStream:
+                return
+        try:
+            await _prune(store)
+        except StoreError as error:
+            logger.warning("%s can't be pruned now: %s", store, error)
+
+
+async def _prune(store: DurableStore) -> None:
+    is_done = False
+    while not is_done:
+        is_done = not (await store.prune() or await store.give_back_space())
+        await anyio.sleep(_PRUNE_PAUSE)
 
 
 class _Threads:
