@@ -25,9 +25,9 @@ def instance(name: str, value: object, kind: type[T]) -> T:
 
 
 def text(name: str, value: object) -> str:
-    """Accept a string that can be an id: not empty."""
-    if not isinstance(value, str) or not value:
-        refuse(name, value, "give a string that is not empty")
+    """Accept a string that can be an id: not empty, and nothing in it that a log or a database would stumble over."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        refuse(name, value, "give a string that is not empty, of printable characters")
     return value
 
 

@@ -143,3 +143,13 @@ async def check_unknown_ids_are_named(store: Store) -> None:
         with refused(NotFound, name):
             await call(store, rollout)
     assert await store.query_rollouts() == [rollout]
+
+
+async def check_texts_that_nobody_could_keep_are_refused(store: Store) -> None:
+    for text in ("a\0b", "two\nlines", ""):
+        with refused(InvalidArgument, "rollout_id"):
+            await store.enqueue_rollout(1, rollout_id=text)
+        with refused(InvalidArgument, "worker_id"):
+            await store.dequeue_rollout(text)
+    assert await store.query_rollouts() == []
+    assert await store.query_workers() == []

@@ -122,6 +122,18 @@ _parts: Callable[[bytes], dict[str, tuple[bool, Any]]] = reader(dict[str, tuple[
 _record = _checked(Decoder(LLM | ProxyLLM | PromptTemplate).decode)
 
 
+def packed_span(value: Span) -> bytes:
+    """Return a span as bytes; raise `InvalidArgument` for one that could not be read again."""
+    body = packed("span", value)
+    try:
+        span(body)
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(
+            f"span {value.name!r} can't be read again: {error}; attributes are strings, numbers, bools or lists of these"
+        ) from None
+    return body
+
+
 def packed_resources(resources: Mapping[str, Any]) -> bytes:
     """Return resources as bytes: each with whether it is a record."""
     parts = {

@@ -632,7 +632,7 @@ class SqlSpans:
 
     def prepared(self, span: Span) -> bytes:
         """Return the span's body."""
-        return bodies.packed("span", span)
+        return bodies.packed_span(span)
 
     def add(self, entry: Kept, attempt: Try, span: Span, prepared: bytes) -> None:
         entry.last_sequence_id = max(entry.last_sequence_id, span.sequence_id)

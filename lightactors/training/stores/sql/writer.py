@@ -140,7 +140,8 @@ class Worker:
                 return
 
     def _give_up(self, calls: list[Call], error: Exception) -> None:
-        self._rests_until = time.monotonic() + _SWEEP_SECONDS
+        if not calls or isinstance(error, StoreUnavailable):
+            self._rests_until = time.monotonic() + _SWEEP_SECONDS
         if not isinstance(error, StoreError):
             logger.exception("the store failed at %s", calls, exc_info=error)
         _answer(calls, error)
