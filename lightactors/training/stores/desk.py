@@ -129,9 +129,10 @@ class Desk(Store):
         )
 
     @reports
-    def give_back(self, worker_id: str, claim_id: str) -> list[Rollout]:
-        claimant = arguments.claimant(checks.text("worker_id", worker_id), checks.text("claim_id", claim_id))
-        return [self._ledger.handed_out(entry) for entry in self._ledger.give_back(claimant)]
+    def give_back(self, worker_id: str, claim_id: str | None = None) -> list[Rollout]:
+        checks.text("worker_id", worker_id)
+        given_back = self._ledger.give_back(worker_id, checks.optional_text("claim_id", claim_id))
+        return [self._ledger.handed_out(entry) for entry in given_back]
 
     @begins
     def start_attempt(self, rollout_id: str, worker_id: str | None = None) -> AttemptedRollout:
@@ -163,9 +164,7 @@ class Desk(Store):
         queries.check_logic(filter_logic)
         statuses = None if status_in is None else checks.members("status_in", status_in, ROLLOUT_STATUSES)
         ids = None if rollout_id_in is None else checks.texts("rollout_id_in", rollout_id_in)
-        contains = (
-            None if rollout_id_contains is None else checks.instance("rollout_id_contains", rollout_id_contains, str)
-        )
+        contains = None if rollout_id_contains is None else checks.string("rollout_id_contains", rollout_id_contains)
         found = self._ledger.rollouts.select(statuses, ids, contains, filter_logic, page)
         return [self._ledger.handed_out(entry) for entry in found]
 
@@ -393,9 +392,7 @@ class Desk(Store):
         page = queries.page_of(Worker, sort_by, sort_order, limit, offset)
         queries.check_logic(filter_logic)
         statuses = None if status_in is None else checks.members("status_in", status_in, WORKER_STATUSES)
-        contains = (
-            None if worker_id_contains is None else checks.instance("worker_id_contains", worker_id_contains, str)
-        )
+        contains = None if worker_id_contains is None else checks.string("worker_id_contains", worker_id_contains)
         found = self._tables.workers.select(statuses, contains, filter_logic, page)
         return [arguments.own_worker(worker) for worker in found]
 
@@ -418,11 +415,11 @@ class Desk(Store):
 
     @reads
     def statistics(self) -> StoreStatistics:
-        spans = self._tables.spans.statistics()
+        spans, totals = self._tables.spans.statistics(), self._tables.counted()
         return StoreStatistics(
             name=self.name,
             total_rollouts=len(self._ledger.rollouts),
-            total_attempts=self._tables.totals.attempts,
+            total_attempts=totals.attempts,
             total_spans=spans.count,
             total_resources=len(self._tables.resources),
             total_workers=len(self._tables.workers),
@@ -433,8 +430,9 @@ class Desk(Store):
             memory_capacity_bytes=spans.capacity,
             queue_length=len(self._ledger.queue),
             waiters=self._audience.waiters,
-            fenced=self._tables.totals.fenced,
+            fenced=totals.fenced,
             evicted=spans.evicted,
+            pruned=totals.pruned,
         )
 
     def _known_resources(self, resources_id: str | None) -> str | None:
