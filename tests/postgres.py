@@ -48,6 +48,9 @@ class NoPostgres(Exception):
 class PostgresServer:
     """A server with a folder of its own, reached through a socket in it.
 
+    `in_memory`: the folder is in the machine's memory, if there is room: what a killed server has synced is there
+    afterwards in any case, and tests need not wait for the disk.
+
     ```python
     server = PostgresServer()
     server.start()
@@ -57,10 +60,10 @@ class PostgresServer:
     ```
     """
 
-    def __init__(self, binaries: Path | None = None) -> None:
+    def __init__(self, binaries: Path | None = None, *, in_memory: bool = True) -> None:
         self._user = _unprivileged() if os.geteuid() == 0 else None
         # Not pytest's folder: nobody else may look into that one, and a socket's path must be short.
-        self.folder = Path(tempfile.mkdtemp(prefix="la-pg-", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="la-pg-", dir=_shared_memory() if in_memory else "/tmp"))
         self._names = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
         self._heir = subprocess.Popen(
@@ -241,6 +244,11 @@ class PostgresServer:
 
     def _command(self, program: str, *arguments: str) -> list[str]:
         return [str(self.binaries / program), *arguments]
+
+
+def _shared_memory() -> str:
+    folder = "/dev/shm"
+    return folder if os.path.isdir(folder) and shutil.disk_usage(folder).free > 2 * 2**30 else "/tmp"
 
 
 def _unprivileged() -> str:

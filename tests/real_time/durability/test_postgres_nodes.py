@@ -207,6 +207,8 @@ async def test_claims_of_a_dead_node_end(postgres_url: str) -> None:
             process.kill()
         left = await here.dequeue_many_rollouts(10, "here")
         assert ids(left) == ids(added[3:])
+        for rollout in left:
+            await report(here, rollout, "succeeded")
         with anyio.fail_after(15):
             again = [await here.dequeue_rollout("here", timeout=None) for _ in range(3)]
         assert sorted(rollout.rollout_id for rollout in again if rollout) == sorted(claimed)
