@@ -8,22 +8,33 @@ import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import anyio
 import typer
+from typer.core import TyperGroup
 
 import lightactors
 from lightactors.address import Address
-from lightactors.cli import options, running, scripts
+from lightactors.cli import options, running, scripts, stores
 from lightactors.cli.access import access, tls_of
 from lightactors.cli.exits import Exit, exit_of, line_of, table
 from lightactors.cli.options import Debug, TlsCa, TlsCert, TlsKey, TokenFile
 
 PROGRAM = "lightactors"
 
+
+class Commands(TyperGroup):
+    """The commands, of which some have two words: `store` serves one, and `store show` shows it."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        words = " ".join(args[:2])
+        return super().resolve_command(ctx, [words, *args[2:]] if words in self.commands else args)
+
+
 app = typer.Typer(
     name=PROGRAM,
+    cls=Commands,
     invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -78,12 +89,21 @@ Listen = Annotated[
 
 @app.command(
     epilog=_example(
-        "lightactors store",
+        "lightactors store run.db",
         "lightactors store --listen grpcs://0.0.0.0:4747 --tls-cert host.pem \\",
         "    --tls-key host.key --token-file tokens",
     )
 )
 def store(
+    location: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORE",
+            show_default=False,
+            help="What it is kept in: a file such as run.db, sqlite:///run.db?keep_days=7, or "
+            "postgresql://USER@HOST/NAME. Default: memory.",
+        ),
+    ] = "memory",
     listen: Listen = None,
     token_file: Annotated[
         Path | None,
@@ -108,7 +128,10 @@ def store(
     ] = 5.0,
     debug: Debug = False,
 ) -> None:
-    """Serve a store, in memory, to runners and algorithms anywhere.
+    """Serve a store to runners and algorithms anywhere.
+
+    In a file or in PostgreSQL nothing that it has acknowledged is lost: started again on the same one, it goes on
+    where it was. 'store show', 'store export', 'store prune' and 'store migrate' are commands for such a store.
 
     Prints where it listens and how to join it, then serves until Ctrl-C or SIGTERM. Any other address than this
     host's own wants TLS and tokens, or --insecure. Programs in other languages call lightactors.v1.Store at
@@ -120,9 +143,33 @@ def store(
     # Imported late, here and below: gRPC and the training kit take longer to import than a help to read.
     from lightactors.cli.serving import Serving
 
-    serving = Serving(addresses, tls, token_file, insecure, grace)
+    serving = Serving(addresses, tls, token_file, insecure, grace, location)
     serving.check()
     running.until_stopped(serving.run)
+
+
+app.command(
+    "store show",
+    epilog=_example(
+        "lightactors store show run.db",
+        "lightactors store show run.db --rollouts --status failed",
+        "lightactors store show run.db --spans ro-0123456789ab",
+    ),
+)(stores.show)
+app.command(
+    "store export",
+    epilog=_example(
+        "lightactors store export run.db rollouts.jsonl", "lightactors store export run.db spans.parquet --what spans"
+    ),
+)(stores.export)
+app.command(
+    "store prune",
+    epilog=_example(
+        "lightactors store prune run.db --older-than 7d --dry-run",
+        "lightactors store prune run.db --keep 10000 --max-size 5GB",
+    ),
+)(stores.prune)
+app.command("store migrate", epilog=_example("lightactors store migrate run.db"))(stores.migrate)
 
 
 @app.command(
@@ -218,7 +265,7 @@ def run(
     ] = None,
     backend: Annotated[Literal["asyncio", "trio"] | None, typer.Option(help="The event loop of trainers.")] = None,
 ) -> None:
-    """Run a script as python does, with its trainers set up from here.
+    """Run a script, with its trainers set up from here.
 
     What is given goes to the script as LIGHTACTORS_* variables, which count where the script itself does not say. Its
     exit code is this command's.
@@ -320,7 +367,7 @@ def protogen(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Write the .proto of an actor, for clients in other languages.
+    """Write an actor's .proto, for other languages.
 
     What a FILE has keeps its numbers, so that clients of the one before go on working.
     """

@@ -32,7 +32,7 @@ class Status:
         """Return the drawing, for a terminal or a log."""
         parts = [[self.address], self.tree.lines()]
         if self.store is not None:
-            parts += [_store_lines(self.store), _worker_lines(self.workers, self.now)]
+            parts += [_store_lines(self.store), worker_lines(self.workers, self.now)]
         return [line for part in parts if part for line in [*part, ""]][:-1]
 
     def json(self) -> str:
@@ -63,10 +63,10 @@ def _store_lines(store: StoreStatistics) -> list[str]:
     return [f"{store.name}: {', '.join(held)}", f"{'':{len(store.name)}}  {', '.join(did)}"]
 
 
-def _worker_lines(workers: Sequence[Worker], now: float) -> list[str]:
+def worker_lines(workers: Sequence[Worker], now: float) -> list[str]:
     if not workers:
         return ["no runner has joined yet"]
-    return list(_columns([_HEADINGS, *(_worker_row(worker, now) for worker in workers)]))
+    return list(columns([_HEADINGS, *(_worker_row(worker, now) for worker in workers)]))
 
 
 def _worker_row(worker: Worker, now: float) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ def _worker_row(worker: Worker, now: float) -> tuple[str, ...]:
     )
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))

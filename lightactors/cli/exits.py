@@ -14,6 +14,9 @@ from lightactors.errors import (
     LightActorsError,
     LinkLost,
     RestartsExhausted,
+    SpawnError,
+    StoreDamaged,
+    StoreError,
     text_of,
 )
 
@@ -52,6 +55,7 @@ _EXITS: tuple[tuple[type[BaseException], Exit], ...] = (
     (LinkLost, Exit.UNREACHABLE),
     (ConfigurationError, Exit.USAGE),
     (ContractError, Exit.USAGE),
+    (StoreDamaged, Exit.USAGE),
 )
 
 _OWN_WORDS = (CommandError, LightActorsError)
@@ -97,6 +101,8 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
             yield from leaves(one)
+    elif isinstance(error, SpawnError) and isinstance(error.__cause__, StoreError):
+        yield error.__cause__  # what a store says of its file says it all
     else:
         yield error
 

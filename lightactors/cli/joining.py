@@ -55,6 +55,7 @@ class Joining:
     async def _serve(self, session: Session) -> bool:
         """Have the runners run; tell whether the session was over before they were done."""
         is_over = False
+        await session.give_back(self._workers)
         async with anyio.create_task_group() as tasks:
 
             async def attend() -> None:

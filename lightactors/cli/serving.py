@@ -1,4 +1,4 @@
-"""`lightactors store`: a store in memory, served until it is asked to stop."""
+"""`lightactors store`: a store, served until it is asked to stop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from lightactors.cli.running import say
 from lightactors.security import Tls, Tokens
 from lightactors.services.serve import serve
 from lightactors.training.events import ExecutionEvent
-from lightactors.training.stores.memory import MemoryStore
+from lightactors.training.runners.leftovers import leftovers_given_back
+from lightactors.training.stores.contract import Store
+from lightactors.training.stores.opening import IN_MEMORY, open_store
+from lightactors.training.stores.retention import retention_of
+from lightactors.training.stores.sql.locations import shown
 from lightactors.training.strategies.meeting import MEETING, Attendance, Meeting
 
 SERVICE = "lightactors.v1.Store"
@@ -35,6 +39,7 @@ class Serving:
     token_file: Path | None
     insecure: bool
     grace: float
+    location: str = "memory"
 
     def check(self) -> None:
         """Raise `CommandError` for what would be open to others without TLS or tokens."""
@@ -67,11 +72,11 @@ class Serving:
         ) as system:
             end, attendance = ExecutionEvent(), Attendance()
             system.on_interrupt = system.on_leave = end.set
-            store = await system.options(name=STORE).spawn(MemoryStore)
+            store = await system.options(name=STORE).adopt(open_store(self.location))
             await system.options(name=MEETING).spawn(Meeting, end, attendance)
             await serve(store, service=SERVICE)
-            typer.echo("\n".join(announcement(system.addresses, self.token_file, self.tls)))
-            async with anyio.create_task_group() as tasks:
+            typer.echo("\n".join(announcement(system.addresses, self.token_file, self.tls, self.location)))
+            async with leftovers_given_back(store), anyio.create_task_group() as tasks:
                 tasks.start_soon(_end_with, store, end)
                 await end
                 await self._wait_for(attendance, system)
@@ -82,7 +87,7 @@ class Serving:
             await attendance.until_all_have_left()
 
 
-async def _end_with(store: MemoryStore, end: ExecutionEvent) -> None:
+async def _end_with(store: Store, end: ExecutionEvent) -> None:
     await la.watch(store)
     if not end.is_set():
         say("the store was stopped from elsewhere")
@@ -99,13 +104,15 @@ def tokens_of(path: Path | None) -> Tokens | None:
     return Tokens.load(path)
 
 
-def announcement(addresses: Sequence[str], token_file: Path | None, tls: Tls | None) -> list[str]:
+def announcement(
+    addresses: Sequence[str], token_file: Path | None, tls: Tls | None, location: str = "memory"
+) -> list[str]:
     """Return what who has started a store wants to know: where it is, and how it is joined."""
     place = reachable(addresses[0])
     options = [*(["--tls-ca", "CA.pem"] if place.startswith("grpcs:") else []), *(_token(token_file))]
     more = "".join(f" {option}" for option in options)
     lines = [
-        f"lightactors {la.__version__} serves a store, and {SERVICE} for other languages, at",
+        f"lightactors {la.__version__} serves a store {_kept(location)}, and {SERVICE} for other languages, at",
         *(f"  {address}" for address in addresses),
         "Join runners to it, and look at it, with",
         f"  lightactors runner --store {place}{more} --agent my_agents:answer -n 4",
@@ -117,6 +124,10 @@ def announcement(addresses: Sequence[str], token_file: Path | None, tls: Tls | N
             f"  grep ^runner {shlex.quote(str(token_file))} > runner.token && chmod 600 runner.token",
         ]
     return [*lines, "Ctrl-C stops it."]
+
+
+def _kept(location: str) -> str:
+    return "in memory" if location in IN_MEMORY else f"in {shown(retention_of(location)[0])}"
 
 
 def _token(file: Path | None) -> list[str]:

@@ -15,6 +15,7 @@ from lightactors.cli.exits import CommandError, Exit
 from lightactors.cli.running import say
 from lightactors.errors import AccessDenied, ActorNotRunning, ActorStopped, ConnectFailed, LinkLost, SendError
 from lightactors.training.patience import insist
+from lightactors.training.runners.leftovers import give_back_what_is_certain
 from lightactors.training.stores.contract import Store
 from lightactors.training.strategies.meeting import MEETING, Meeting
 
@@ -51,6 +52,13 @@ class Session:
         meeting = await node.connect(Meeting, MEETING) if has_meeting else None
         return cls(name, await node.connect(Store, STORE), meeting)
 
+    async def give_back(self, workers: Sequence[str]) -> None:
+        """Let the store have again what a program before this one, that is gone, had under way; it costs no attempt."""
+        with suppress(SendError):  # then the runners see for themselves
+            await give_back_what_is_certain(self.store)
+            for worker in workers:
+                await self.store.give_back(worker)
+
     async def until_over(self) -> None:
         """Wait until the store is stopped, or is going to be; one that is only lost may come again."""
         # What came again is another one; what it demands, who joins it will see.
@@ -65,6 +73,7 @@ class Session:
         """Tell the store that its runners are gone: one that had to be killed could not."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(_GOODBYE), suppress(SendError):
             for worker in workers:
+                await self.store.give_back(worker)
                 await self.store.release_worker(worker)
             if self.meeting is not None:
                 await self.meeting.leave(self.name)

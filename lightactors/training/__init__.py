@@ -28,6 +28,7 @@ from lightactors.training.runners.runner import Runner, run_context
 from lightactors.training.stores.contract import UNSET, Store
 from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.stores.opening import open_store
+from lightactors.training.stores.retention import Retention
 from lightactors.training.stores.sql import DurableStore
 from lightactors.training.strategies import (
     ClientServerExecutionStrategy,
@@ -68,6 +69,7 @@ __all__ = [
     "ProxyLLM",
     "Resources",
     "ResourcesUpdate",
+    "Retention",
     "Rollout",
     "RolloutConfig",
     "Runner",

@@ -13,6 +13,7 @@ from lightactors.training.events import ExecutionEvent
 from lightactors.training.progress import showing_progress
 from lightactors.training.records import Resources
 from lightactors.training.runners.hooks import Hook
+from lightactors.training.runners.leftovers import own_name
 from lightactors.training.runners.runner import Runner
 from lightactors.training.stores.contract import Store
 
@@ -27,11 +28,12 @@ class AlgorithmPlay:
     adapter: Any
     initial_resources: Resources
     progress: bool | None
+    key: str | None = None
 
     async def __call__(self, store: Store, event: ExecutionEvent) -> None:
         if self.initial_resources:
             await store.add_resources(self.initial_resources)
-        setting = Setting(store, self.train, self.val, self.adapter, self.initial_resources, event)
+        setting = Setting(store, self.train, self.val, self.adapter, self.initial_resources, event, self.key)
         async with showing_progress(store, self.progress):
             await self.algorithm.play(setting)
 
@@ -52,7 +54,7 @@ class RunnerPlay:
             self.kind,
             self.agent,
             store,
-            worker_id=f"{self.prefix}-{worker_id}",
+            worker_id=await own_name(store, f"{self.prefix}-{worker_id}"),
             hooks=self.hooks,
             tracer=self.tracer,
             max_rollouts=self.max_rollouts,

@@ -72,12 +72,17 @@ WORKER_AFTER: Mapping[AttemptStatus, WorkerStatus] = {
 }
 
 
-def rollout_after(attempt: Attempt, config: RolloutConfig) -> RolloutStatus:
-    """Return what its latest attempt makes of a rollout."""
+def rollout_after(attempt: Attempt, config: RolloutConfig, given_back: int = 0) -> RolloutStatus:
+    """Return what its latest attempt makes of a rollout; `given_back` of those before do not count."""
     if attempt.status in _ROLLOUT_FOLLOWS:
         return _ROLLOUT_FOLLOWS[attempt.status]
-    may_retry = attempt.status in config.retry_condition and attempt.sequence_id < config.max_attempts
+    may_retry = attempt.status in config.retry_condition and attempt.sequence_id - given_back < config.max_attempts
     return "requeuing" if may_retry else "failed"
+
+
+def was_given_back(attempt: Attempt) -> bool:
+    """Tell whether nobody worked on an attempt to its end: it has an end time, and no status that is an end."""
+    return attempt.end_time is not None and attempt.status in ALIVE
 
 
 def check_rollout(rollout: Rollout, status: RolloutStatus) -> None:

@@ -328,7 +328,8 @@ class Span(Record, frozen=True, kw_only=True):
 class StoreStatistics(Record, frozen=True, kw_only=True):
     """What a store holds and did.
 
-    `waiters` are the claims that wait for work, `fenced` the reports refused, `evicted` the spans given up.
+    `waiters` are the claims that wait for work, `fenced` the reports refused, `evicted` the spans given up, `pruned`
+    the finished rollouts that a retention has removed.
     """
 
     name: str
@@ -346,3 +347,4 @@ class StoreStatistics(Record, frozen=True, kw_only=True):
     waiters: int
     fenced: int
     evicted: int
+    pruned: int = 0

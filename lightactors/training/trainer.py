@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import itertools
+import re
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import anyio
@@ -22,6 +25,7 @@ from lightactors.training.runners.hooks import Hook
 from lightactors.training.runners.runner import Runner
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
+from lightactors.training.stores.opening import opened
 from lightactors.training.strategies import (
     Backend,
     ClientServerExecutionStrategy,
@@ -32,7 +36,8 @@ from lightactors.training.tracing.adapters import Adapter, TraceToTriplets
 
 T = TypeVar("T")
 
-STORES: dict[str, Callable[..., Store]] = {"memory": MemoryStore, "memory://": MemoryStore}
+_EXECUTIONS: dict[str, Iterator[int]] = {}
+"""How many executions of a name this program has had: the only thing by which they can be told apart."""
 
 
 STRATEGIES: dict[str, Callable[..., ExecutionStrategy]] = {
@@ -48,7 +53,9 @@ class Trainer:
     - `agent`: what is trained; may be given to `fit` instead.
     - `n_runners`: how many rollouts run at a time; each runner ends after `max_rollouts` (None: never).
     - `initial_resources`: published before the algorithm starts.
-    - `store`: `"memory"`, or any `Store`; it keeps what came of the run.
+    - `store`: `"memory"`, which keeps what came of the run until the program ends; a file such as `"run.db"`,
+      `"sqlite:///run.db"` or `"postgresql://user@host/name"`, where nothing is lost: the same program, run again,
+      goes on where it was; or any `Store`.
     - `strategy`: `"shm"`: threads of this process; `"cs"`: processes, on other machines too. None asks
       `LIGHTACTORS_STRATEGY` or `AGL_STRATEGY` (default: shm).
     - `port`: where those are reached (see `ClientServerExecutionStrategy`).
@@ -84,7 +91,7 @@ class Trainer:
         self.n_runners = n_runners
         self.max_rollouts = None if max_rollouts is None else check_whole("max_rollouts", max_rollouts)
         self.initial_resources = _resources(initial_resources)
-        self.store = build("store", store, Store, STORES)
+        self.store = _store(store)
         self.adapter = build("adapter", adapter, Adapter, {"triplets": TraceToTriplets})
         self.hooks = _hooks(hooks)
         self.backend: Backend = environment.choice(
@@ -119,12 +126,13 @@ class Trainer:
         """
         _refuse_running_loop("fit", "afit")
         task = self._task("fit", given, agent, train_dataset, val_dataset)
-        _run(lambda: self._execute(self.strategy, self.algorithm, *task), self.strategy.backend)
+        key = self._key("fit", task[0])
+        _run(lambda: self._execute(self.strategy, self.algorithm, key, *task), self.strategy.backend)
 
     async def afit(self, *given: Any, agent: Any = None, train_dataset: Any = None, val_dataset: Any = None) -> None:
         """Train, on the running loop (see `fit`)."""
         task = self._task("afit", given, agent, train_dataset, val_dataset)
-        await self._execute(self.strategy, self.algorithm, *task)
+        await self._execute(self.strategy, self.algorithm, self._key("fit", task[0]), *task)
 
     def dev(
         self, *given: Any, agent: Any = None, train_dataset: Any = None, val_dataset: Any = None
@@ -139,7 +147,8 @@ class Trainer:
         baseline = Baseline(limit=10)
         strategy = self._build_strategy(1)
         _refuse_algorithm_elsewhere("dev", strategy)
-        _run(lambda: self._execute(strategy, baseline, *task), strategy.backend)
+        # Without a key: who takes a look has changed something, and wants to see what comes of it now.
+        _run(lambda: self._execute(strategy, baseline, None, *task), strategy.backend)
         return baseline.results
 
     def run(self, tasks: Dataset[Any], *, mode: Mode | None = "test") -> list[TaskResult[Any]]:
@@ -151,19 +160,31 @@ class Trainer:
         """Run the agent once on each task, on the running loop (see `run`)."""
         _refuse_algorithm_elsewhere("run", self.strategy)
         once = Baseline(limit=None, mode=mode)
-        await self._execute(self.strategy, once, self._the_agent(), _dataset("tasks", tasks), ())
+        agent = self._the_agent()
+        await self._execute(self.strategy, once, self._key("run", agent), agent, _dataset("tasks", tasks), ())
         return once.results
 
     # How it is done
 
     async def _execute(
-        self, strategy: ExecutionStrategy, algorithm: Algorithm, agent: Any, train: Dataset[Any], val: Dataset[Any]
+        self,
+        strategy: ExecutionStrategy,
+        algorithm: Algorithm,
+        key: str | None,
+        agent: Any,
+        train: Dataset[Any],
+        val: Dataset[Any],
     ) -> None:
-        play_algorithm = AlgorithmPlay(algorithm, train, val, self.adapter, self.initial_resources, self.progress)
+        play_algorithm = AlgorithmPlay(algorithm, train, val, self.adapter, self.initial_resources, self.progress, key)
         play_runner = RunnerPlay(
             self._runner, strategy.worker_prefix, agent, self.hooks, self._tracer, self.max_rollouts
         )
         await strategy.run(play_algorithm, play_runner, self.store)
+
+    def _key(self, method: str, agent: Any) -> str:
+        """Name an execution: the same when the program is run again, and another one for each of its executions."""
+        name = re.sub(r"[^\w.]+", "-", f"{agent.name}-{method}").strip("-")
+        return f"{name}-{next(_EXECUTIONS.setdefault(name, itertools.count()))}"
 
     def _task(
         self, method: str, given: tuple[Any, ...], agent: Any, train: Any, val: Any
@@ -190,6 +211,17 @@ class Trainer:
 
 def _run(function: Callable[[], Coroutine[Any, Any, T]], backend: Backend) -> T:
     return anyio.run(function, backend=backend)
+
+
+def _store(given: Any) -> Store:
+    is_address = isinstance(given, Path) or (isinstance(given, str) and not _is_import(given))
+    return opened(given) if is_address else build("store", given, Store, {"memory": MemoryStore})
+
+
+def _is_import(text: str) -> bool:
+    """Tell whether a text is `package.module:attribute`, and no address of a store."""
+    module, colon, attribute = text.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in [*module.split("."), attribute])
 
 
 def _algorithm(given: Any) -> Algorithm:

@@ -11,7 +11,18 @@ import lightactors
 from lightactors.cli.app import app
 from lightactors.cli.exits import Exit
 
-COMMANDS = ["store", "runner", "run", "status", "stop", "protogen"]
+COMMANDS = [
+    "store",
+    "store show",
+    "store export",
+    "store prune",
+    "store migrate",
+    "runner",
+    "run",
+    "status",
+    "stop",
+    "protogen",
+]
 
 
 def help_of(*arguments: str) -> str:
@@ -24,7 +35,7 @@ def test_help_lists_the_commands_each_with_its_whole_first_sentence() -> None:
     listed = re.search(r"Commands:\n(.*?)\n\n", help_of(), re.DOTALL)
     assert listed is not None
     lines = listed[1].splitlines()
-    assert [line.split()[0] for line in lines] == COMMANDS
+    assert [re.split(r"  +", line.strip())[0] for line in lines] == COMMANDS
     assert all(line.endswith(".") and not line.endswith("...") for line in lines), lines
 
 
@@ -36,7 +47,7 @@ def test_help_has_the_table_of_exit_codes() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_fits_and_has_an_example(command: str) -> None:
-    text = help_of(command)
+    text = help_of(*command.split())
     assert max(map(len, text.splitlines())) <= 80
     assert text.startswith(f"Usage: lightactors {command} ")
     assert re.search(rf"^  Examples?:\n    lightactors {command}\b", text, re.MULTILINE)
@@ -44,7 +55,7 @@ def test_help_of_a_command_fits_and_has_an_example(command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_explained(command: str) -> None:
-    bare = re.findall(r"^  (-\S*[^\n]*?)(?:\n  -|\n\n)", help_of(command), re.MULTILINE)
+    bare = re.findall(r"^  (-\S*[^\n]*?)(?:\n  -|\n\n)", help_of(*command.split()), re.MULTILINE)
     assert [line for line in bare if "  " not in line and "\n" not in line] == []
 
 

@@ -184,11 +184,11 @@ def test_algorithm_that_vanishes_is_an_error_whatever_its_code(both: Both, algor
         both(main_process="runner", **QUICK).execute(algorithm, plays.wait_for_stop, MemoryStore())
 
 
-def test_rollout_that_the_end_cut_short_did_not_succeed(both: Both, backend: Backend) -> None:
+def test_rollout_that_the_end_cut_short_goes_back_to_the_queue(both: Both, backend: Backend) -> None:
     store = MemoryStore()
     both(graceful_timeout=0.2, terminate_timeout=5).execute(plays.end_when_it_runs, plays.run_slowly, store)
     (rollout,) = read(store, backend)
-    assert rollout.status == "failed"
+    assert rollout.status == "requeuing"
 
 
 def test_deaf_runner_is_killed_after_the_ladder(both: Both, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

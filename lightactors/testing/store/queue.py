@@ -199,6 +199,39 @@ async def check_claim_that_nobody_works_on_is_given_back(store: Store) -> None:
     assert await store.give_back("w", "c") == []
 
 
+async def check_all_that_a_worker_is_on_is_given_back(store: Store) -> None:
+    queued = [await store.enqueue_rollout(number) for number in range(4)]
+    await store.start_attempt(queued[3].rollout_id, "w")
+    await store.dequeue_many_rollouts(2, "w", claim_id="c")
+    theirs = await claim(store, worker_id="v", claim_id="c")
+    assert ids(await store.give_back("w")) == [queued[0].rollout_id, queued[1].rollout_id, queued[3].rollout_id]
+    assert await store.give_back("w") == []
+    assert await status_of(store, theirs) == "preparing"
+
+
+async def check_what_was_given_back_costs_no_attempt(store: Store) -> None:
+    await store.enqueue_rollout(1, config=RETRY)
+    for _ in range(RETRY.max_attempts):
+        await report(store, await claim(store, worker_id="w"), "running")
+        await store.give_back("w")
+    for number in range(1, RETRY.max_attempts + 1):
+        claimed = await claim(store, worker_id="w")
+        await report(store, claimed, "failed")
+        assert await status_of(store, claimed) == ("failed" if number == RETRY.max_attempts else "requeuing")
+    attempts = await store.query_attempts(claimed.rollout_id)
+    assert [attempt.status for attempt in attempts] == ["running"] * len(attempts[2:]) + ["failed"] * 2
+    assert all(attempt.end_time is not None for attempt in attempts)
+
+
+async def check_attempt_that_was_given_back_may_speak_again_before_the_next(store: Store) -> None:
+    await store.enqueue_rollout(1)
+    claimed = await claim(store, worker_id="w")
+    await store.give_back("w")
+    await report(store, claimed, "succeeded")
+    assert await status_of(store, claimed) == "succeeded"
+    assert await store.dequeue_rollout("v") is None
+
+
 async def check_giving_back_ends_the_wait(store: Store) -> None:
     waiting = Waiting(store, "w")
     async with anyio.create_task_group() as tg:

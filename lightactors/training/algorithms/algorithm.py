@@ -27,6 +27,7 @@ class Setting:
     adapter: Any
     initial_resources: Resources
     event: ExecutionEvent
+    key: str | None = None  # what this execution is called in the store, also when the program is run again
 
     def arguments(self, names: set[str]) -> dict[str, Any]:
         """Return the values for those names."""
@@ -118,8 +119,9 @@ class FunctionAlgorithm(Algorithm):
 def algorithm(function: Callable[..., Awaitable[None] | None]) -> FunctionAlgorithm:
     """Make a function an algorithm. It gets what its parameters name.
 
-    `store`, `train`, `val` (also `train_dataset`, `val_dataset`), `adapter`, `initial_resources`, and `event`,
-    which is set when it should stop. Raises `ContractError` for other names.
+    `store`, `train`, `val` (also `train_dataset`, `val_dataset`), `adapter`, `initial_resources`, `event`, which is
+    set when it should stop, and `key`, which is the same when the program is run again: rollout ids that are made of
+    it let a store on a disk go on where it was (see `run_tasks`). Raises `ContractError` for other names.
     """
     if not inspect.isfunction(function):
         raise ContractError(f"@algorithm decorates a function, got {function!r}; derive a class from Algorithm")

@@ -16,7 +16,8 @@ logger = logging.getLogger("lightactors")
 class Baseline(Algorithm):
     """Run each task once, the first `limit` of each dataset (None: all), and keep what came of it in `results`.
 
-    `mode` marks the rollouts of the training set, "val" those of the other.
+    `mode` marks the rollouts of the training set, "val" those of the other. What has finished in an earlier run of
+    the program is not run again.
     """
 
     def __init__(self, limit: int | None = 10, mode: Mode | None = "train") -> None:
@@ -31,6 +32,6 @@ class Baseline(Algorithm):
     async def _run_all(self, dataset: Dataset[Any], mode: Mode | None) -> None:
         size = len(dataset) if self.limit is None else min(len(dataset), self.limit)
         tasks = [dataset[index] for index in range(size)]
-        for result in await run_tasks(self.store, tasks, mode=mode):
+        for result in await run_tasks(self.store, tasks, mode=mode, key=self.setting.key):
             logger.info("%s %s: reward %s", result.rollout.rollout_id, result.rollout.status, result.reward)
             self.results.append(result)

@@ -28,6 +28,7 @@ class Claims:
     def __init__(self, store: Store, worker_id: str) -> None:
         self._store = store
         self._worker_id = worker_id
+        self._claim_id = ""
 
     async def next(self, event: ExecutionEvent) -> AttemptedRollout | None:
         """Wait for work and claim it; None if the event called it off.
@@ -36,23 +37,24 @@ class Claims:
         """
         if event.is_set():
             return None
-        claim_id = secrets.token_hex(8)
+        self._claim_id = secrets.token_hex(8)
         try:
             with anyio.CancelScope() as waiting, event.cancelling(waiting):
-                return await self._claim(claim_id)
+                return await self._claim()
         except anyio.get_cancelled_exc_class():
-            await self._give_back(claim_id)
+            await self.give_back()
             raise
-        await self._give_back(claim_id)
+        await self.give_back()
         return None
 
-    async def _claim(self, claim_id: str) -> AttemptedRollout | None:
-        return await insist(self._store.dequeue_rollout, self._worker_id, timeout=None, claim_id=claim_id)
+    async def _claim(self) -> AttemptedRollout | None:
+        return await insist(self._store.dequeue_rollout, self._worker_id, timeout=None, claim_id=self._claim_id)
 
-    async def _give_back(self, claim_id: str) -> None:
+    async def give_back(self) -> None:
+        """Give the latest claim back, as nobody will work on it any more."""
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _GRACE) as scope:
             try:
-                await insist(self._store.give_back, self._worker_id, claim_id)
+                await insist(self._store.give_back, self._worker_id, self._claim_id)
             except Exception:
                 logger.exception("worker %s could not give back what it may have claimed", self._worker_id)
         if scope.cancelled_caught:

@@ -70,7 +70,7 @@ class Execution:
         logger.error("%s failed", self.who, exc_info=error)
 
     def cut_short(self, error: BaseException) -> None:
-        """Make the attempt a failed one because its runner is cancelled, unless it has ended by itself."""
+        """Note that the runner is cancelled, which makes the attempt a failed one unless it has ended by itself."""
         if self.status is None:
             self.status = "failed"
             self.trace.add_exception(error)
@@ -101,12 +101,16 @@ class Execution:
 
     async def report(self) -> None:
         """Send the last spans and tell the store how the attempt ended."""
+        await self.close()
+        if self.fence is None and self.status is not None:
+            await self._say(status=self.status)
+
+    async def close(self) -> None:
+        """Send the last spans."""
         await self.send()
         await self.send()  # where spans were refused, that is a span too
         self._is_reported = True
         self.trace.close()
-        if self.fence is None and self.status is not None:
-            await self._say(status=self.status)
 
     async def _say(self, status: AttemptStatus) -> None:
         heard = time.time() if status == "running" else UNSET

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import anyio
@@ -28,7 +28,7 @@ from lightactors.training.tracing.trace import Tracer
 logger = logging.getLogger("lightactors")
 
 LAST_WORDS = 3.0
-"""Seconds that a cancelled runner has to report the attempt that it was working on."""
+"""Seconds that a cancelled runner has to give back what it was working on, or to report how that ended."""
 
 
 @actor
@@ -79,7 +79,7 @@ class Runner:
 
         It is to stop when the event is set, or the runner itself is stopped (`lightactors.stop`): that ends a wait
         for work at once; a rollout under way is finished first. If the runner is
-        cancelled instead, the rollout's attempt is reported as failed. What an agent raises fails its attempt
+        cancelled instead, the rollout goes back to the queue. What an agent raises fails its attempt
         and no more. A `StoreError` about a report is logged. While a store elsewhere can't be reached, the runner
         waits and then goes on where it was; what else the store raises ends the run.
         """
@@ -92,7 +92,7 @@ class Runner:
                 while not end.is_set() and done != self.max_rollouts:
                     rollout = await claims.next(end)
                     if rollout is not None:
-                        await self._execute(rollout, pulse)
+                        await self._execute(rollout, pulse, claims.give_back)
                         done += 1
                         # A store in memory and a quick agent never wait: others want a turn too.
                         await anyio.lowlevel.checkpoint()
@@ -154,8 +154,10 @@ class Runner:
                 tasks.cancel_scope.cancel()
         raise_together(f"worker {self.worker_id} failed more than once", errors)
 
-    async def _execute(self, rollout: AttemptedRollout, pulse: Pulse) -> Execution:
-        """Run the agent on a rollout that was claimed, and report how that ended."""
+    async def _execute(
+        self, rollout: AttemptedRollout, pulse: Pulse, give_back: Callable[[], Awaitable[None]] | None = None
+    ) -> Execution:
+        """Run the agent on a rollout, and report how that ended; if it is cut short, give it back where that can be."""
         with self.tracer.trace(rollout) as trace:
             execution = Execution(rollout, self.agent, self.store, trace)
             moments = Moments(self.hooks, agent=self.agent.given, runner=self, tracer=self.tracer, rollout=rollout)
@@ -168,16 +170,27 @@ class Runner:
                     await moments.rollout_end(trace.spans)
                     await execution.report()
                 except BaseException as error:
-                    await self._say_last_words(execution, moments, error)
+                    await self._say_last_words(execution, moments, error, give_back)
                     raise
         self._count(execution)
         return execution
 
-    async def _say_last_words(self, execution: Execution, moments: Moments, reason: BaseException) -> None:
+    async def _say_last_words(
+        self,
+        execution: Execution,
+        moments: Moments,
+        reason: BaseException,
+        give_back: Callable[[], Awaitable[None]] | None,
+    ) -> None:
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + LAST_WORDS) as words:
+            has_ended = execution.status is not None
             execution.cut_short(reason)
             try:
-                await execution.report()
+                if has_ended or give_back is None or not isinstance(reason, anyio.get_cancelled_exc_class()):
+                    await execution.report()
+                else:  # nobody's failure: another runner may do it, now or when the program runs again
+                    await execution.close()
+                    await give_back()
             except Exception:
                 # The reason is on its way already, and often is the same broken store.
                 logger.exception("%s could not be reported", execution.who)

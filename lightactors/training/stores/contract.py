@@ -132,10 +132,12 @@ class Store(ABC):
 
     @reports
     @abstractmethod
-    def give_back(self, worker_id: str, claim_id: str) -> list[Rollout]:
-        """Take a claim back whose answer nobody will work on; return the rollouts that are requeuing by this.
+    def give_back(self, worker_id: str, claim_id: str | None = None) -> list[Rollout]:
+        """Take a claim back that nobody will work on; return the rollouts that are requeuing by this.
 
-        The worker's wait, if it still waits under this `claim_id`, ends with nothing.
+        Without a `claim_id`, all that the worker is on. What is given back costs no attempt: its own gets an end
+        time, keeps its status and does not count for `max_attempts`. The worker's wait, if it still waits under this
+        `claim_id` or any, ends with nothing.
         """
 
     @begins

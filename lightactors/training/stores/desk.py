@@ -129,9 +129,10 @@ class Desk(Store):
         )
 
     @reports
-    def give_back(self, worker_id: str, claim_id: str) -> list[Rollout]:
-        claimant = arguments.claimant(checks.text("worker_id", worker_id), checks.text("claim_id", claim_id))
-        return [self._ledger.handed_out(entry) for entry in self._ledger.give_back(claimant)]
+    def give_back(self, worker_id: str, claim_id: str | None = None) -> list[Rollout]:
+        checks.text("worker_id", worker_id)
+        given_back = self._ledger.give_back(worker_id, checks.optional_text("claim_id", claim_id))
+        return [self._ledger.handed_out(entry) for entry in given_back]
 
     @begins
     def start_attempt(self, rollout_id: str, worker_id: str | None = None) -> AttemptedRollout:
@@ -414,11 +415,11 @@ class Desk(Store):
 
     @reads
     def statistics(self) -> StoreStatistics:
-        spans = self._tables.spans.statistics()
+        spans, totals = self._tables.spans.statistics(), self._tables.counted()
         return StoreStatistics(
             name=self.name,
             total_rollouts=len(self._ledger.rollouts),
-            total_attempts=self._tables.totals.attempts,
+            total_attempts=totals.attempts,
             total_spans=spans.count,
             total_resources=len(self._tables.resources),
             total_workers=len(self._tables.workers),
@@ -429,8 +430,9 @@ class Desk(Store):
             memory_capacity_bytes=spans.capacity,
             queue_length=len(self._ledger.queue),
             waiters=self._audience.waiters,
-            fenced=self._tables.totals.fenced,
+            fenced=totals.fenced,
             evicted=spans.evicted,
+            pruned=totals.pruned,
         )
 
     def _known_resources(self, resources_id: str | None) -> str | None:

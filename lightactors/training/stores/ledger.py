@@ -128,12 +128,11 @@ class Ledger:
             self.workers.asked_in_vain(claimant.worker_id, self.moment())
         return taken
 
-    def give_back(self, claimant: Claimant) -> list[Entry]:
-        """Put what was claimed into the queue again, and end the claim's wait; return it."""
-        worker_id = claimant.worker_id
-        assert worker_id is not None
-        self._audience.call_off(worker_id, claimant.claim_id)
-        return self._requeue(self._claimed(claimant))
+    def give_back(self, worker_id: str, claim_id: str | None) -> list[Entry]:
+        """Put what was claimed, or all that a worker is on, into the queue again, and end the wait; return it."""
+        self._audience.call_off(worker_id, claim_id)
+        held = self._held_by(worker_id) if claim_id is None else self._claimed(Claimant(worker_id, claim_id))
+        return self._requeue(held)
 
     def take_back(self, claimed: Iterable[AttemptedRollout]) -> None:
         """Put claims whose answer nobody took into the queue again, as far as they are current."""
@@ -141,8 +140,11 @@ class Ledger:
         self._requeue([entry for entry, attempt_id in entries if entry is not None and entry.is_under_way(attempt_id)])
 
     def _requeue(self, entries: list[Entry]) -> list[Entry]:
+        """Put rollouts into the queue again whose attempt nobody works on any more: it ends, and counts for nothing."""
         for entry in entries:
             holder = entry.holder
+            if entry.latest is not None:
+                entry.latest.record = replace(entry.latest.record, end_time=self.moment())
             self.change(entry, {"status": "requeuing"})
             if holder is not None:
                 self.workers.leave(holder, "idle", self.moment())
@@ -227,9 +229,15 @@ class Ledger:
         attempt.record = after = replace(before, status=status, end_time=end_time, **changes)
         if before.status != after.status or before.worker_id != after.worker_id:
             self.workers.follow(after, now)
-        self._move(entry, lifecycle.rollout_after(after, entry.record.config), now)
+        self._move(entry, lifecycle.rollout_after(after, entry.record.config, self._given_back(entry, status)), now)
         self._hold(entry)
         self.watch(entry)
+
+    def _given_back(self, entry: Entry, status: AttemptStatus) -> int:
+        """Count the attempts that were given back, where that decides anything: where the latest one may be retried."""
+        if status not in entry.record.config.retry_condition:
+            return 0
+        return sum(lifecycle.was_given_back(attempt.record) for attempt in self.rollouts.tries(entry))
 
     def _move(self, entry: Entry, status: RolloutStatus, now: float) -> None:
         rollout = entry.record

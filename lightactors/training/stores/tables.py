@@ -67,6 +67,7 @@ class Totals(msgspec.Struct):
 
     attempts: int = 0
     fenced: int = 0
+    pruned: int = 0
 
 
 class Rollouts(Protocol):
@@ -236,7 +237,14 @@ class Tables(Protocol):
     @property
     def spans(self) -> Spans: ...
     @property
-    def totals(self) -> Totals: ...
+    def totals(self) -> Totals:
+        """Where the rules count."""
+        ...
+
+    def counted(self) -> Totals:
+        """Return what has been counted by now."""
+        ...
+
     def latest_moment(self) -> float:
         """Return the latest of the times in records."""
         ...

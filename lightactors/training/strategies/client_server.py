@@ -24,8 +24,10 @@ from lightactors.security import TOKEN_FILE, Tls, Tokens
 from lightactors.supervision.ladder import Ladder
 from lightactors.supervision.spec import Place
 from lightactors.training import environment
+from lightactors.training.runners.leftovers import leftovers_given_back
 from lightactors.training.runners.workers import release_workers
 from lightactors.training.stores.contract import Store
+from lightactors.training.stores.opening import opened
 from lightactors.training.strategies.crew import ALGORITHM, Crew, Member, Release
 from lightactors.training.strategies.joining import Joined, Way
 from lightactors.training.strategies.meeting import MEETING, STORE, Attendance, Meeting
@@ -140,7 +142,8 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
     def _ladder(self) -> Ladder:
         return Ladder(self.graceful_timeout, *[self.terminate_timeout] * 3)
 
-    async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
+    async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store | str | Path) -> None:
+        store = opened(store)
         if self.role == "runner":
             await self._run_runners(runner)
         elif self.managed_store and not isinstance(store, AnyRef):
@@ -154,8 +157,8 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
     async def _run_runners(self, runner: RunnerBundle) -> None:
         way = Way(self._address(self.server_port), self.token_file, self.tls)
 
-        async def release(process: str) -> None:
-            await release_workers(await way.store(), process)
+        async def release(process: str, *, was_asked: bool) -> None:
+            await release_workers(await way.store(), process, was_asked=was_asked)
 
         place: Place = "thread" if self.n_runners == 1 else "process"
         joined = Joined(runner, way, self.graceful_timeout)
@@ -173,7 +176,8 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
             shared = await system.options(name=STORE, place="thread").adopt(store)
             members = self._members(algorithm, runner, shared)
             logger.info("runners may join at %s", ", ".join(system.addresses))
-            await self._play(system, members, partial(release_workers, shared))
+            async with leftovers_given_back(shared):
+                await self._play(system, members, partial(release_workers, shared))
 
     @contextmanager
     def _tokens(self) -> Generator[Tokens]:
@@ -199,7 +203,7 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
                 f"role='algorithm' serves the store, and {store!r} is not to be served from here; "
                 "give the store itself, or use role='both'"
             )
-        async with open_system("execution", grace=self._ladder) as system:
+        async with open_system("execution", grace=self._ladder) as system, leftovers_given_back(store):
             await self._play(system, self._members(algorithm, runner, store), partial(release_workers, store))
 
     def _members(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> list[Member]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 
@@ -24,8 +24,11 @@ logger = logging.getLogger("lightactors")
 
 ALGORITHM = "algorithm"
 
-Release = Callable[[str], Awaitable[None]]
-"""Gives up, in the store, the workers of a process that is gone; it gets the id that they announced."""
+
+class Release(Protocol):
+    """Gives up, in the store, the workers of a process that is gone; it gets the id that they announced."""
+
+    def __call__(self, process: str, *, was_asked: bool) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True)
@@ -107,16 +110,16 @@ class Crew:
             await stop(part)
             cell = cell_of(part, "look")
             if isinstance(cell, ProcessCell):
-                await self._look_at_the_end(member, cell, process, is_done=cut_short is None)
+                # Not by the code alone: an agent may leave with 0 in the middle of its rollout.
+                if process is not None and (cell.exit is None or cell.exit.returncode != 0 or cut_short is not None):
+                    await self._give_up(member, process, was_asked=not has_vanished)
+                self._look_at_the_end(member, cell)
         if cut_short is not None and has_vanished:
             self._miss(member, cut_short)
 
-    async def _look_at_the_end(self, member: Member, cell: ProcessCell, process: str | None, *, is_done: bool) -> None:
-        """Give up the workers of a process that was not done, and see whether it may end as it did."""
+    def _look_at_the_end(self, member: Member, cell: ProcessCell) -> None:
+        """See whether a process may end as it did."""
         code = None if cell.exit is None else cell.exit.returncode
-        # Not by the code alone: an agent may leave with 0 in the middle of its rollout.
-        if (code != 0 or not is_done) and process is not None:
-            await self._give_up(member, process)
         if code not in self._allowed_exit_codes:
             error = ExecutionError(
                 f"{member.name}: process {cell.pid} {cell.exit or 'has not ended'}; its exit code {code} is not among "
@@ -132,10 +135,10 @@ class Crew:
         if member.name == ALGORITHM and not self._errors:
             self._errors.append(ExecutionError(f"{ALGORITHM}: {how}; it has ended before it returned"))
 
-    async def _give_up(self, member: Member, process: str) -> None:
+    async def _give_up(self, member: Member, process: str, *, was_asked: bool) -> None:
         """Release what the process was working on, if the store is still there."""
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + self._ladder.drain) as scope:
-            await self._release(process)
+            await self._release(process, was_asked=was_asked)
         if scope.cancelled_caught:
             logger.error("the store could not be told in time that the process of %s is gone", member.name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import anyio
@@ -16,7 +17,9 @@ from lightactors.supervision.ladder import Ladder
 from lightactors.supervision.spec import Place
 from lightactors.training import environment
 from lightactors.training.events import ExecutionEvent
+from lightactors.training.runners.leftovers import leftovers_given_back
 from lightactors.training.stores.contract import Store
+from lightactors.training.stores.opening import opened
 from lightactors.training.strategies.part import Part
 from lightactors.training.strategies.strategy import (
     AlgorithmBundle,
@@ -103,12 +106,14 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
                 "use main_thread='algorithm' for more"
             )
 
-    async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
+    async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store | str | Path) -> None:
+        store = opened(store)
         cast = _Cast()
         async with open_system("execution", grace=self.graceful_delay) as system:
             system.on_interrupt = cast.event.set
             shared = await self._share(system, store)
-            await self._play(system, cast, algorithm, runner, shared)
+            async with leftovers_given_back(shared):
+                await self._play(system, cast, algorithm, runner, shared)
             cast.raise_errors()
 
     async def _share(self, system: System, store: Store) -> Store:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import anyio
@@ -44,10 +45,13 @@ class ExecutionStrategy(ABC):
         return "runner"
 
     @abstractmethod
-    async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
-        """Run both to the end, on the running loop; raise what they raised, several as an exception group."""
+    async def run(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store | str | Path) -> None:
+        """Run both to the end, on the running loop; raise what they raised, several as an exception group.
 
-    def execute(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store) -> None:
+        The store may be given by its address (see `open_store`).
+        """
+
+    def execute(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store | str | Path) -> None:
         """Run both to the end, on a loop of its own: for scripts. A running loop calls `run`."""
         anyio.run(self.run, algorithm, runner, store, backend=self.backend)
 

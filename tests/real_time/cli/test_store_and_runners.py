@@ -66,14 +66,14 @@ def test_rollout_under_way_is_finished_before_the_end(
     assert client(address).statuses() == ["succeeded"]
 
 
-def test_rollout_that_takes_longer_than_the_grace_is_reported_as_failed(
+def test_rollout_that_takes_longer_than_the_grace_goes_back_to_the_queue(
     client: Clients, address: str, project: Path
 ) -> None:
     with running(*runners_of(address, "doze", "--grace", "0.2"), cwd=project) as runners:
         client(address).enqueue(60)
         client(address).wait_until_one_runs()
         assert runners.stop() == Exit.OK
-    assert client(address).statuses() == ["failed"]
+    assert client(address).statuses() == ["requeuing"]
 
 
 def test_runners_end_after_their_rollouts(client: Clients, address: str, project: Path) -> None:
@@ -165,12 +165,14 @@ def test_store_that_is_stopped_lets_runners_finish(
         assert "could not be reported" not in runners.errors
 
 
-def test_rollout_of_a_runner_that_had_to_be_killed_is_released(client: Clients, address: str, project: Path) -> None:
+def test_rollout_of_a_runner_that_had_to_be_killed_goes_back_to_the_queue(
+    client: Clients, address: str, project: Path
+) -> None:
     with running(*runners_of(address, "stubborn", "--grace", "0.1"), cwd=project, program=HASTY) as runners:
         client(address).enqueue(30)
         client(address).wait_until_one_runs()
         assert runners.stop(seconds=30) == Exit.OK
-        assert client(address).statuses() == ["failed"]
+        assert client(address).statuses() == ["requeuing"]
 
 
 def test_runners_stop_at_once_while_there_is_no_store(project: Path) -> None:

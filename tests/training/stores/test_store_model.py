@@ -59,6 +59,7 @@ class Model:
             "claim": claim_id,
             "start": self.now,
             "heard": self.now,
+            "was_given_back": False,
         }
         self.rollouts[rollout_id]["attempts"].append(attempt)
         if worker:
@@ -85,8 +86,9 @@ class Model:
             if claim_id is None or attempt["claim"] == claim_id
         ]
 
-    def give_back(self, worker: str, claim_id: str) -> None:
+    def give_back(self, worker: str, claim_id: str | None) -> None:
         for rollout_id in self.held(worker, claim_id):
+            self.rollouts[rollout_id]["attempts"][-1]["was_given_back"] = True
             self.workers[worker] = "idle", None
             self.move(rollout_id, "requeuing")
 
@@ -118,9 +120,10 @@ class Model:
         attempt, config = rollout["attempts"][-1], rollout["config"]
         if status != attempt["status"]:
             self.follow(attempt, status)
-        attempt["status"] = status
+        attempt["status"], attempt["was_given_back"] = status, False
         if status in {"failed", "timeout", "unresponsive"}:
-            again = status in config.retry_condition and len(rollout["attempts"]) < config.max_attempts
+            tries = sum(not attempt["was_given_back"] for attempt in rollout["attempts"])
+            again = status in config.retry_condition and tries < config.max_attempts
             status = "requeuing" if again else "failed"
         self.move(rollout_id, status)
 
@@ -285,8 +288,8 @@ class StoreMachine(RuleBasedStateMachine):
         if claimed:
             self.model.begin(claimed.rollout_id, claimed.attempt.attempt_id, worker, claim_id)
 
-    @rule(worker=NAMED, claim_id=CLAIM_IDS)
-    def give_back(self, worker: str, claim_id: str) -> None:
+    @rule(worker=NAMED, claim_id=CLAIM_IDS | st.none())
+    def give_back(self, worker: str, claim_id: str | None) -> None:
         held = self.model.held(worker, claim_id)
         given_back = self.door.call("give_back", worker, claim_id)
         assert sorted(rollout.rollout_id for rollout in given_back) == sorted(held)

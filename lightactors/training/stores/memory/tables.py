@@ -169,5 +169,8 @@ class MemoryTables:
         self.spans = SpanTable(limits, size_of)
         self.totals = Totals()
 
+    def counted(self) -> Totals:
+        return self.totals
+
     def latest_moment(self) -> float:
         return -math.inf

@@ -22,12 +22,17 @@ from lightactors.training.records import AttemptedRollout, Rollout
 from lightactors.training.stores import arguments, queries
 from lightactors.training.stores.contract import claims, watches
 from lightactors.training.stores.desk import Desk
+from lightactors.training.stores.retention import Retention
+from lightactors.training.stores.sql import pruning
 from lightactors.training.stores.sql.tables import SqlTables
 from lightactors.training.stores.tables import Entry
 from lightactors.training.stores.waiting import Claimant
 
 _SECONDS_BETWEEN_LEASES = 1.0
 """How often to look for attempts that others have begun."""
+
+_SPACE_BYTES = 2**20
+"""How much space is given back in one transaction."""
 
 
 class Call:
@@ -146,6 +151,7 @@ class Clerk(Desk):
         self.tables = tables
         self._functions = {name: method.function for name, method in contract_of(Clerk, declare=True).methods.items()}
         self._functions |= {"give_up": Clerk.give_up, "expire": Clerk.expire}
+        self._functions |= {"prune": Clerk.prune, "give_back_space": Clerk.give_back_space}
         self._waits: dict[Call, Wait] = {}  # in the order of coming
         self._claim_of: dict[str, Call] = {}  # by worker: the claim that waits and can be called off
         self._deadlines: list[tuple[float, int, Call]] = []
@@ -189,6 +195,14 @@ class Clerk(Desk):
         """Let the tables fetch together what calls will look at, where each look costs a journey."""
         if not self.tables.database.keeps:
             self.tables.foresee([(call.name, call.args, call.kwargs) for call in calls], self.audience.waiters)
+
+    def prune(self, retention: Retention) -> int:
+        """Remove a small part of what is not to be kept; return how many rollouts went."""
+        return pruning.prune(self.tables, retention, self._ledger.moment())
+
+    def give_back_space(self) -> bool:
+        """Give back to the system a small part of the space that is free; tell whether there is more."""
+        return self.tables.database.give_back_space(_SPACE_BYTES)
 
     def expire(self) -> None:
         """End every attempt that is overdue by now."""

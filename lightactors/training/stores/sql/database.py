@@ -81,6 +81,18 @@ class Database(Protocol):
         """Allot the next numbers of a row of numbers; those that are not used leave gaps."""
         ...
 
+    def size_bytes(self) -> int:
+        """Return what the store takes where it is kept."""
+        ...
+
+    def used_bytes(self) -> int:
+        """Return how much of that its rows take, about; less when rows have been deleted in this transaction."""
+        ...
+
+    def give_back_space(self, most_bytes: int) -> bool:
+        """Give back to the system some of the space that is free, in this transaction; tell whether there is more."""
+        ...
+
     def tell_others(self) -> None:
         """Let the other nodes know, once this transaction is committed, that there is something for them."""
         ...

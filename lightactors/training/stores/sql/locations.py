@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import get_args
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -22,6 +23,12 @@ def database_of(url: str) -> Connect:
     if not url:
         raise ConfigurationError(f"store={url!r} is no address of a database; {_CURE}")
     scheme = urlsplit(url).scheme if "://" in url else "file"
+    if scheme == "file" and url.isidentifier():
+        raise ConfigurationError(f"store={url!r} is no address; for a file of that name write {url}.db or ./{url}")
+    if re.match(r"(sqlite|postgres(ql)?):(?!//)", url):
+        # No more of it is shown: there may be a password in it.
+        name = url.partition(":")[0]
+        raise ConfigurationError(f"the store's address lacks slashes behind {name}:; {_CURE}")
     if scheme == "file" and "://" not in url:
         return lambda is_reader: SqliteDatabase(url, is_reader=is_reader)
     if scheme == "sqlite":
@@ -47,5 +54,6 @@ def _sqlite(url: str) -> Connect:
     if durability not in get_args(Durability):
         raise ConfigurationError(f"store={url!r}: durability is 'full' or 'normal', not {durability!r}")
     if given:
-        raise ConfigurationError(f"store={url!r}: there is no option {next(iter(given))!r}; there is durability")
+        names = "durability, keep_days, keep and max_size"
+        raise ConfigurationError(f"store={url!r}: there is no option {next(iter(given))!r}; there are {names}")
     return lambda is_reader: SqliteDatabase(path, durability=durability, is_reader=is_reader)  # type: ignore[arg-type]

@@ -450,6 +450,17 @@ class PostgresDatabase:
 
     # Other nodes
 
+    def size_bytes(self) -> int:
+        sql = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c"
+        return int(self.rows(f"{sql} WHERE c.relnamespace = ?::regnamespace AND c.relkind = 'r'", self._schema)[0][0])
+
+    def used_bytes(self) -> int:
+        # What is counted: of rows that are gone their tables' sizes know nothing until they have been swept.
+        return int(self.rows("SELECT sum(value) FROM counters WHERE name = 'span_bytes'")[0][0])
+
+    def give_back_space(self, most_bytes: int) -> bool:
+        return False  # the server sweeps by itself
+
     def tell_others(self) -> None:
         self._has_to_tell = True
 

@@ -84,7 +84,7 @@ TABLES = (META, COUNTERS, ROLLOUTS, INPUTS, ATTEMPTS, SPANS, RESOURCES, WORKERS)
 SERIES = ("rollout", "position", "worker", "resources")
 """The rows of numbers that are allotted."""
 
-COUNTED = ("rollouts", "attempts", "spans", "span_bytes", "queued", "fenced", "finished", "moment")
+COUNTED = ("rollouts", "attempts", "spans", "span_bytes", "queued", "fenced", "finished", "pruned", "moment")
 """The counters; `moment` is the latest time in records, in microseconds."""
 
 

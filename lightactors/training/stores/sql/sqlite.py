@@ -88,9 +88,11 @@ class SqliteDatabase:
         self._connection.execute(f"PRAGMA synchronous = {self._durability}")
         self._connection.execute("PRAGMA cache_size = -65536")
         self._connection.execute("PRAGMA temp_store = memory")
+        version = self._version()
+        if self._is_reader and version == 0:
+            raise StoreUnavailable(f"{self.path} holds no store yet; it is made by the first program that writes to it")
         if self._is_reader:
             return
-        version = self._version()
         if version == 0:
             # Before the first table: space that is given up can be handed back later.
             self._connection.execute("PRAGMA auto_vacuum = incremental")
@@ -111,12 +113,16 @@ class SqliteDatabase:
                 f"{self.path} was written by a newer lightactors (schema {version}, this one knows {schema.VERSION}); "
                 "install that version, or choose another file"
             )
+        if 0 < version < schema.VERSION:
+            raise StoreDamaged(
+                f"{self.path} was written by an older lightactors (schema {version}, this one has {schema.VERSION}); "
+                f"run: lightactors store migrate {self.path}"
+            )
         return int(version)
 
     def _create(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:  # nobody was quicker
+        if self._version() == 0:  # nobody was quicker
             for table in schema.TABLES:
                 self._connection.execute(schema.creation(table, _TYPES, _ending(table)))
                 for statement in schema.indexes(table):
@@ -208,6 +214,22 @@ class SqliteDatabase:
         rows = self.rows("UPDATE counters SET value = value + ? WHERE name = ? RETURNING value", step, f"next_{name}")
         last = int(rows[0][0])
         return range(last - step + 1, last + 1)
+
+    def size_bytes(self) -> int:
+        files = [Path(self.path + ending) for ending in ("", "-wal", "-shm")]
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def used_bytes(self) -> int:
+        return self._pragma("page_size") * (self._pragma("page_count") - self._pragma("freelist_count"))
+
+    def give_back_space(self, most_bytes: int) -> bool:
+        pages = min(most_bytes // self._pragma("page_size"), self._pragma("freelist_count"))
+        for _ in range(pages):
+            self.run("PRAGMA incremental_vacuum(1)")  # of more pages Python's driver would see to the first one only
+        return self._pragma("freelist_count") > 0
+
+    def _pragma(self, name: str) -> int:
+        return int(self.rows(f"PRAGMA {name}")[0][0])
 
     def tell_others(self) -> None:
         """Do nothing: who uses the same file looks for news by itself."""

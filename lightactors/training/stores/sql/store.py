@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 import functools
 import itertools
+import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from random import Random
@@ -14,10 +16,13 @@ import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
+from lightactors.actors import spawn
 from lightactors.actors.mailbox import Ask
-from lightactors.contract import Method, actor, contract_of, handler
+from lightactors.contract import Mailbox, Method, actor, contract_of, handler
+from lightactors.errors import StoreError
 from lightactors.training.records import StoreStatistics
 from lightactors.training.stores.contract import Store, reads
+from lightactors.training.stores.retention import Retention, retention_of
 from lightactors.training.stores.sql.clerk import Call, Clerk
 from lightactors.training.stores.sql.locations import Connect, database_of, shown
 from lightactors.training.stores.sql.tables import SqlTables
@@ -27,6 +32,11 @@ S = TypeVar("S", bound="type[Store]")
 
 _READERS = 2
 _PATIENCE_SECONDS = 30.0
+
+_PRUNE_PAUSE = 0.005
+"""Seconds between two steps of pruning: nobody is to wait for more than one."""
+
+logger = logging.getLogger("lightactors.store")
 
 
 def _forwarding(cls: S) -> S:
@@ -64,6 +74,8 @@ class DurableStore(Store):
 
     - `url`: a file such as `"run.db"`, `"sqlite:///run.db"` or `"sqlite:////abs/run.db?durability=normal"`.
       `durability=full`, the default, outlives a loss of power; `normal` outlives the process.
+    - `retention`: what it keeps of finished rollouts, unless the address says it (`keep_days=7`, `keep=10000`,
+      `max_size=5GB`); looked at every `prune_seconds`, while it is an actor.
     - `patience_seconds`: how long a call waits for a database that can't be had, before it is `StoreUnavailable`.
     - `clock`, `now`, `random`: deadlines go by the first, the times in records by the second, ids come from the
       third; for tests.
@@ -75,18 +87,23 @@ class DurableStore(Store):
         self,
         url: str,
         *,
+        retention: Retention | None = None,
+        prune_seconds: float = 10.0,
         patience_seconds: float = _PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         random: Random | None = None,
     ) -> None:
-        self.url = url
-        self._connect = database_of(url)
+        self.url, told = retention_of(url)
+        self._connect = database_of(self.url)
+        self._retention = retention or told
+        self._prune_seconds = prune_seconds
         self._patience = patience_seconds
         self._clock = clock
         self._now = now
         self._random = random
         self._threads: _Threads | None = None
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({shown(self.url)!r})"
@@ -97,6 +114,8 @@ class DurableStore(Store):
     async def on_start(self) -> None:
         # A file that can't be opened fails the start, not the first call.
         await self.statistics()
+        if self._retention:
+            await spawn(pruner, self, self._prune_seconds)
 
     async def on_stop(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -106,9 +125,18 @@ class DurableStore(Store):
         """End every attempt that is overdue by now, which otherwise happens by itself."""
         await self._ask("expire", (), {}, only_reads=False)
 
+    async def prune(self, retention: Retention | None = None) -> int:
+        """Remove a small part of what is not to be kept; return how many rollouts went, 0 if none is left to go."""
+        return int(await self._ask("prune", (retention or self._retention,), {}, only_reads=False))
+
+    async def give_back_space(self) -> bool:
+        """Give back to the system a small part of the space that is free; tell whether there is more."""
+        return bool(await self._ask("give_back_space", (), {}, only_reads=False))
+
     def close(self) -> None:
         """Carry out what has been asked, and let the database go; the next call opens it again."""
-        threads, self._threads = self._threads, None
+        with self._lock:
+            threads, self._threads = self._threads, None
         if threads is not None:
             threads.close()
 
@@ -130,12 +158,35 @@ class DurableStore(Store):
         return _reply(ask, call, threads.writer)
 
     def _running(self) -> _Threads:
-        if self._threads is None:
-            self._threads = _Threads(shown(self.url), self._connect, self._make_clerk, self._patience)
-        return self._threads
+        with self._lock:  # a plain object is used from several threads
+            if self._threads is None:
+                self._threads = _Threads(shown(self.url), self._connect, self._make_clerk, self._patience)
+            return self._threads
 
     def _make_clerk(self, tables: SqlTables) -> Clerk:
         return Clerk(tables, self._clock, self._now, self._random, type(self).__name__)
+
+
+@actor
+async def pruner(mailbox: Mailbox[None], store: DurableStore, seconds: float) -> None:
+    """Remove what its store is not to keep, again and again."""
+    while True:
+        with anyio.move_on_after(seconds):
+            try:
+                await mailbox.receive()
+            except anyio.EndOfStream:
+                return
+        try:
+            await _prune(store)
+        except StoreError as error:
+            logger.warning("%s can't be pruned now: %s", store, error)
+
+
+async def _prune(store: DurableStore) -> None:
+    is_done = False
+    while not is_done:
+        is_done = not (await store.prune() or await store.give_back_space())
+        await anyio.sleep(_PRUNE_PAUSE)
 
 
 class _Threads:

@@ -196,6 +196,16 @@ class SqlRollouts:
         self._tables.count("rollouts", 1)
         return self._keep(entry)
 
+    def discard(self, numbers: Iterable[int]) -> None:
+        """Forget rollouts that have been deleted."""
+        for number in numbers:
+            entry = self._by_number.pop(number, None)
+            self._seen.pop(number, None)
+            self.leases.pop(number, None)
+            if entry is not None:
+                del self._by_id[entry.record.rollout_id]
+                self._size -= _ENTRY_BYTES + len(entry.input_body)
+
     def put(self, entry: Kept, record: Rollout) -> None:
         if record.input is not entry.record.input:
             entry.input_body = bodies.packed("input", record.input)
@@ -721,7 +731,7 @@ class SqlTables:
         self.holding_free = "" if is_reader else database.holding_free
         self._is_reader = is_reader
         self.clock: Callable[[], float] = time.monotonic
-        self._totals = Totals()
+        self.totals = Totals()
         self._counted: dict[str, int] = {}
         self._counters: dict[str, int] | None = None
         self.rollouts = SqlRollouts(self)
@@ -755,12 +765,9 @@ class SqlTables:
     def _rows_of_counters(self) -> Sequence[Row]:
         return self.database.rows("SELECT name, value FROM counters")
 
-    @property
-    def totals(self) -> Totals:
-        """What is counted: what there is, for who reads; what this transaction adds, for who writes."""
-        if self._is_reader:
-            return Totals(self.counters["attempts"], self.counters["fenced"])
-        return self._totals
+    def counted(self) -> Totals:
+        counters = self.counters
+        return Totals(counters["attempts"], counters["fenced"], counters["pruned"])
 
     def count(self, name: str, more: int) -> None:
         """Add to a counter when the rest is written."""
@@ -788,9 +795,9 @@ class SqlTables:
 
     def flush(self, moment: float | None = None) -> None:
         """Write what has changed, to be committed; `moment` is the latest in records."""
-        self.count("attempts", self._totals.attempts)
-        self.count("fenced", self._totals.fenced)
-        self._totals.attempts = self._totals.fenced = 0
+        self.count("attempts", self.totals.attempts)
+        self.count("fenced", self.totals.fenced)
+        self.totals.attempts = self.totals.fenced = 0
         self.count("finished", self.finished.fresh)
         changes = {name: more for name, more in self._counted.items() if more}
         if moment is not None and moment > self._moment:
@@ -815,6 +822,6 @@ class SqlTables:
         """Know nothing any more that others may have changed, or that was rolled back."""
         self._counters = None
         self._counted.clear()
-        self._totals.attempts = self._totals.fenced = 0
+        self.totals.attempts = self.totals.fenced = 0
         for part in self._parts:
             part.forget()

@@ -1,0 +1,68 @@
+"""`lightactors store prune` and `migrate`: what becomes of a store on a disk while nobody has to look."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from lightactors.actors.tree import counted
+from lightactors.cli.drawing import size
+from lightactors.training.stores import retention as limits
+from lightactors.training.stores.retention import Retention, retention_of
+from lightactors.training.stores.sql import DurableStore, migrating
+from lightactors.training.stores.sql.archive import Archive
+
+
+def retention(older_than: str | None, keep: int | None, max_size: str | None) -> Retention:
+    """Return what the options say; nobody waits for what a user removes by hand, however young it is."""
+    return Retention(
+        age=None if older_than is None else limits.seconds(older_than),
+        count=keep,
+        size=None if max_size is None else limits.size_bytes(max_size),
+        least_age=0,
+    )
+
+
+def foretell(url: str, retention: Retention) -> None:
+    """Say what `prune` would remove."""
+    with Archive(url) as archive:
+        due = archive.due(retention, time.time())
+        _, used = archive.size_bytes()
+        kept = archive.counters()["rollouts"] - due
+        typer.echo(f"would remove {counted(due, 'rollout')} from {archive.name} by age and number, and keep {kept:,}")
+        if retention.size is not None:
+            excess = max(0, used - retention.size)
+            typer.echo(f"it takes {size(used)} now, {size(excess)} more than {size(retention.size)}")
+
+
+async def prune(url: str, retention: Retention) -> None:
+    """Remove what is not to be kept; say how much it was."""
+    with Archive(url) as archive:  # which refuses what is no store, before one is made
+        name, (before, _) = archive.name, archive.size_bytes()
+    address, _ = retention_of(url)
+    store: DurableStore = DurableStore(address)  # type: ignore[abstract]
+    removed, is_done = 0, False
+    try:
+        while not is_done:
+            step = await store.prune(retention)
+            removed += step
+            is_done = step == 0
+        while await store.give_back_space():
+            pass
+    finally:
+        store.close()
+    with Archive(url) as archive:
+        after, _ = archive.size_bytes()
+        left = archive.counters()["rollouts"]
+    what = f"removed {counted(removed, 'rollout')} from {name}, {left:,} are left"
+    typer.echo(f"{what}; {size(before)} before, {size(after)} now")
+
+
+def migrate(url: str) -> None:
+    """Migrate a store; say from which version to which, and where the copy is."""
+    done = migrating.migrate(url)
+    if done.before == done.after:
+        typer.echo(f"nothing to do: it has schema {done.after}, which is this version's")
+    else:
+        typer.echo(f"migrated from schema {done.before} to {done.after}; as it was, it is in {done.backup}")

@@ -1,0 +1,107 @@
+"""Retention: how long, how many and how much a durable store keeps of what is finished."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode
+
+from lightactors.errors import ConfigurationError
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """What is kept of finished rollouts; the oldest ends go first, with attempts, spans and input.
+
+    - `age`: seconds since its end.
+    - `count`: how many.
+    - `size`: bytes that the whole store may take; what is not finished goes in no case.
+    - `least_age`: what ended less than so many seconds ago goes in no case: somebody may still come for it.
+
+    None sets no limit. Raises `ConfigurationError` for what is none.
+    """
+
+    age: float | None = None
+    count: int | None = None
+    size: int | None = None
+    least_age: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("age", self.age),
+            ("count", self.count),
+            ("size", self.size),
+            ("least_age", self.least_age),
+        ):
+            is_whole = "age" in name or not isinstance(value, float)
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and is_whole
+            if value is not None and not (is_number and 0 <= value < math.inf):
+                unit = {"count": "a number of rollouts", "size": "bytes"}.get(name, "seconds")
+                raise ConfigurationError(f"{name}={value!r}; give {unit}, from 0 on, or None for no limit")
+
+    def __bool__(self) -> bool:
+        return (self.age, self.count, self.size) != (None, None, None)
+
+    def __str__(self) -> str:
+        limits = {"age": self.age, "count": self.count, "size": self.size}
+        return ", ".join(f"{name} {value:,}" for name, value in limits.items() if value is not None)
+
+
+def seconds(text: str) -> float:
+    """Return the seconds that a text such as `7d`, `12h` or `90min` says; a bare number is seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(\w*)", text.strip())
+    if found is None or (found[2] or "s") not in _SECONDS:
+        raise ConfigurationError(f"{text!r} is no time; give a number and one of {', '.join(_SECONDS)}, such as 7d")
+    return float(found[1]) * _SECONDS[found[2] or "s"]
+
+
+def size_bytes(text: str) -> int:
+    """Return the bytes that a text such as `5GB` or `512MiB` says; a bare number is bytes."""
+    units = {name.lower(): factor for name, factor in _BYTES.items()}
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(\w*)", text.strip())
+    if found is None or found[2].lower() not in units:
+        raise ConfigurationError(f"{text!r} is no size; give a number and one of {', '.join(filter(None, _BYTES))}")
+    return int(float(found[1]) * units[found[2].lower()])
+
+
+def _days(text: str) -> float:
+    try:
+        return float(text) * _SECONDS["d"]
+    except ValueError:
+        raise ConfigurationError(f"{text!r} is no number of days") from None
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ConfigurationError(f"{text!r} is no number of rollouts")
+    return int(text)
+
+
+_OPTIONS = {"keep_days": ("age", _days), "keep": ("count", _whole), "max_size": ("size", size_bytes)}
+
+
+def retention_of(url: str) -> tuple[str, Retention]:
+    """Return an address without what it says of retention, and that.
+
+    `keep_days=7`, `keep=10000` and `max_size=5GB` stand behind its question mark: `sqlite:///run.db?keep_days=7`.
+    """
+    base, mark, query = url.partition("?")
+    if "://" not in base or not mark:
+        return url, Retention()
+    limits: dict[str, float | int] = {}
+    others: list[tuple[str, str]] = []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in _OPTIONS:
+            others.append((name, value))
+            continue
+        limit, read = _OPTIONS[name]
+        try:
+            limits[limit] = read(value)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name} of the store's address: {error}") from None
+    return f"{base}?{urlencode(others)}" if others else base, Retention(**limits)  # type: ignore[arg-type]

@@ -1,0 +1,161 @@
+"""Programs that are killed or interrupted, and run again on the same store, go on where they were."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from lightactors.training.records import AttemptedRollout
+from lightactors.training.stores.sql.archive import Archive
+from tests.real_time.programs import ROOT
+
+TRAINING = """
+import os, sys, time, logging
+import lightactors as la
+
+logging.basicConfig(format="%(message)s")
+
+@la.agent
+def note(task: int) -> float:
+    with open("log", "a") as log:
+        log.write(f"{task}\\n")
+    if task == 5 and "hold" in os.environ:
+        time.sleep(60)
+    return float(task)
+
+@la.algorithm
+async def step_by_step(store: la.Store, train: la.Dataset[int]) -> None:
+    for step in range(2):
+        published = await store.add_resources({"step": bytes([step])})
+        results = await la.run_tasks(store, train, resources_id=published.resources_id, key=f"step-{step}")
+        print(step, sum(result.reward for result in results), flush=True)
+
+if __name__ == "__main__":
+    how, strategy = sys.argv[1:]
+    trainer = la.Trainer(algorithm=step_by_step, agent=note, store="run.db", n_runners=2, strategy=strategy, port=PORT)
+    if how == "fit":
+        trainer.fit(range(10))
+    else:
+        print([result.reward for result in trainer.run(range(10))])
+"""
+
+
+@pytest.fixture(params=["shm", "cs"])
+def strategy(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def folder(tmp_path: Path, strategy: str) -> Path:
+    (tmp_path / "train.py").write_text(TRAINING.replace("PORT", "0" if strategy == "cs" else "None"))
+    return tmp_path
+
+
+def command(folder: Path, *arguments: str, **variables: str) -> dict[str, Any]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    return {"args": [sys.executable, "train.py", *arguments], "cwd": folder, "env": environment, "text": True}
+
+
+def log_of(folder: Path) -> list[int]:
+    log = folder / "log"
+    return [int(line) for line in log.read_text().split()] if log.exists() else []
+
+
+@contextmanager
+def held_in_the_middle(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the program until nothing but the task that is held is left."""
+    with subprocess.Popen(
+        **command(folder, *arguments, hold="1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        end = time.monotonic() + 20
+        while len(set(log_of(folder))) < 10:
+            assert run.poll() is None, run.communicate()
+            assert time.monotonic() < end, log_of(folder)
+            time.sleep(0.02)
+        time.sleep(0.3)  # the others are reported
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
+def again(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(**command(folder, *arguments), capture_output=True, timeout=60, check=True)
+
+
+def attempts(folder: Path) -> dict[Any, tuple[str, int]]:
+    with Archive(str(folder / "run.db")) as archive:
+        rollouts = archive.rollouts()
+    assert all(isinstance(rollout, AttemptedRollout) for rollout in rollouts)
+    return {rollout.input: (rollout.status, rollout.attempt.sequence_id) for rollout in rollouts}  # type: ignore[attr-defined]
+
+
+def test_killed_run_goes_on_where_it_was(folder: Path, strategy: str) -> None:
+    with held_in_the_middle(folder, "run", strategy) as run:
+        children = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        psutil.wait_procs(children, 10)
+    (folder / "log").unlink()
+    done = again(folder, "run", strategy)
+    assert done.stdout.strip() == str([float(task) for task in range(10)])
+    assert "is in the queue again: worker runner-" in done.stderr
+    assert log_of(folder) == [5]
+    assert attempts(folder) == {task: ("succeeded", 2 if task == 5 else 1) for task in range(10)}
+
+
+def test_interrupted_run_goes_on_where_it_was(folder: Path, strategy: str) -> None:
+    with held_in_the_middle(folder, "run", strategy) as run:
+        run.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        run.send_signal(signal.SIGINT)  # at once, and not after the grace
+        run.wait(30)
+    (folder / "log").unlink()
+    again(folder, "run", strategy)
+    assert log_of(folder) == [5]
+    assert attempts(folder) == {task: ("succeeded", 2 if task == 5 else 1) for task in range(10)}
+
+
+def test_algorithm_with_keys_of_its_own_goes_on_where_it_was(folder: Path, strategy: str) -> None:
+    with held_in_the_middle(folder, "fit", strategy) as run:
+        run.kill()
+        run.wait()
+    (folder / "log").unlink()
+    done = again(folder, "fit", strategy)
+    assert done.stdout.splitlines() == ["0 45.0", "1 45.0"]
+    assert sorted(log_of(folder)) == sorted([5, *range(10)])
+
+
+def test_run_that_is_finished_is_not_run_again(folder: Path, strategy: str) -> None:
+    first = again(folder, "run", strategy)
+    (folder / "log").unlink()
+    second = again(folder, "run", strategy)
+    assert second.stdout == first.stdout
+    assert "note-run-0: all 10 tasks were finished before; for new rollouts take another store" in second.stderr
+    assert log_of(folder) == []
+
+
+def test_second_program_on_the_same_store_takes_nothing_from_the_first(folder: Path, strategy: str) -> None:
+    with held_in_the_middle(folder, "run", strategy) as run:
+        other = command(folder, "fit", strategy)
+        second = subprocess.run(**other, capture_output=True, timeout=60, check=False)
+        assert second.returncode == 0, second.stderr
+        assert second.stdout.splitlines() == ["0 45.0", "1 45.0"]
+        assert "in the queue again" not in second.stderr
+        assert run.poll() is None
+        with Archive(str(folder / "run.db")) as archive:
+            (held,) = archive.rollouts(["running", "preparing"])
+            names = {worker.worker_id.partition(".")[0] for worker in archive.workers()}
+        assert held.input == 5
+        assert names == {"runner-0", "runner-1"}
