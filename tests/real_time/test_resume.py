@@ -29,7 +29,8 @@ logging.basicConfig(format="%(message)s")
 def note(task: int) -> float:
     with open("log", "a") as log:
         log.write(f"{task}\\n")
-    if task == 5 and "hold" in os.environ:
+    if task == 5 and "hold" in os.environ and not os.path.exists("held"):
+        open("held", "w").close()
         time.sleep(60)
     return float(task)
 
