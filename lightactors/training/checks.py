@@ -14,6 +14,10 @@ from lightactors.errors import InvalidArgument
 T = TypeVar("T")
 
 
+_MOST = 2**63 - 1
+"""The largest whole number that a column of a database takes."""
+
+
 def refuse(name: str, value: object, cure: str) -> NoReturn:
     raise InvalidArgument(f"{name} is {value!r}; {cure}")
 
@@ -29,6 +33,22 @@ def text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value or not value.isprintable():
         refuse(name, value, "give a string that is not empty, of printable characters")
     return value
+
+
+def string(name: str, value: object) -> str:
+    """Accept a string that every engine can look for, an empty one too."""
+    text = instance(name, value, str)
+    if "\0" in text or not _is_encodable(text):
+        refuse(name, value, "leave out NUL and halves of surrogate pairs")
+    return text
+
+
+def _is_encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def texts(name: str, values: Sequence[str]) -> list[str]:
@@ -69,12 +89,16 @@ def several(name: str, values: Sequence[T]) -> Sequence[T]:
 def whole(name: str, value: object, *, least: float = -math.inf) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         refuse(name, value, "give a whole number" + (f", {least} or more" if least > -math.inf else ""))
+    if value > _MOST:
+        refuse(name, value, f"give a whole number, {_MOST} or less")
     return value
 
 
 def number(name: str, value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
         refuse(name, value, "give a number")
+    if isinstance(value, int) and abs(value) > _MOST:
+        refuse(name, value, "give a number that is not so large, or infinity")
     return value
 
 

@@ -164,9 +164,7 @@ class Desk(Store):
         queries.check_logic(filter_logic)
         statuses = None if status_in is None else checks.members("status_in", status_in, ROLLOUT_STATUSES)
         ids = None if rollout_id_in is None else checks.texts("rollout_id_in", rollout_id_in)
-        contains = (
-            None if rollout_id_contains is None else checks.instance("rollout_id_contains", rollout_id_contains, str)
-        )
+        contains = None if rollout_id_contains is None else checks.string("rollout_id_contains", rollout_id_contains)
         found = self._ledger.rollouts.select(statuses, ids, contains, filter_logic, page)
         return [self._ledger.handed_out(entry) for entry in found]
 
@@ -394,9 +392,7 @@ class Desk(Store):
         page = queries.page_of(Worker, sort_by, sort_order, limit, offset)
         queries.check_logic(filter_logic)
         statuses = None if status_in is None else checks.members("status_in", status_in, WORKER_STATUSES)
-        contains = (
-            None if worker_id_contains is None else checks.instance("worker_id_contains", worker_id_contains, str)
-        )
+        contains = None if worker_id_contains is None else checks.string("worker_id_contains", worker_id_contains)
         found = self._tables.workers.select(statuses, contains, filter_logic, page)
         return [arguments.own_worker(worker) for worker in found]
 

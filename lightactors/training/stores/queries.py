@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,7 +42,8 @@ class Page:
         return value is not None, value
 
     def cut(self, records: Iterable[T]) -> list[T]:
-        return list(islice(records, self.offset, None if self.limit is None else self.offset + self.limit))
+        end = None if self.limit is None else min(self.offset + self.limit, sys.maxsize)
+        return list(islice(records, self.offset, end))
 
 
 EVERYTHING = Page(None, descending=False, offset=0, limit=None)
@@ -91,9 +93,7 @@ def check_logic(logic: str) -> Callable[[Iterable[object]], bool]:
 
 def texts(**wanted: str | None) -> list[Predicate[Any]]:
     """Make conditions from arguments such as `name` and `name_contains`; None asks nothing."""
-    given = [
-        (argument, checks.instance(argument, value, str)) for argument, value in wanted.items() if value is not None
-    ]
+    given = [(argument, checks.string(argument, value)) for argument, value in wanted.items() if value is not None]
     return [_text(argument, value) for argument, value in given]
 
 

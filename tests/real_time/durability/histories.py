@@ -77,6 +77,7 @@ def judge(events: Sequence[Event], kept: Sequence[Kept]) -> Verdict:
         *_misremembered(events, kept),
         *_shared(events),
         *_late(events),
+        *_untimely(kept),
     ]
     counts = Counter(event.what for event in events)
     refused = counts["refused"] + counts["span refused"]
@@ -95,6 +96,20 @@ def _lost(kept: Iterable[Kept]) -> Iterable[str]:
             yield f"{who} was acknowledged {len(ended_well)} times: {one.attempts}"
         if [attempt.sequence_id for attempt in one.attempts] != list(range(1, len(one.attempts) + 1)):
             yield f"{who} lacks attempts: {one.attempts}"
+
+
+def _untimely(kept: Iterable[Kept]) -> Iterable[str]:
+    """Yield what took less than no time, and what began before what came before it."""
+    for one in kept:
+        rollout, latest = one.rollout, 0.0
+        for record in (rollout, *one.attempts):
+            if record.end_time is not None and record.end_time < record.start_time:
+                yield f"{record} ended before it began"
+            if record.start_time < latest:
+                yield f"{record} began before the one before"
+            latest = record.start_time
+        if [span.sequence_id for span in one.spans] != sorted(span.sequence_id for span in one.spans):
+            yield f"{rollout.rollout_id}: spans are out of order"
 
 
 def _misremembered(events: Sequence[Event], kept: Iterable[Kept]) -> Iterable[str]:

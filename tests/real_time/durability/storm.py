@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Generator, Sequence
@@ -49,9 +50,9 @@ class Storm:
         return f"{self.keeper.address}/store"
 
     @contextmanager
-    def crew(self, **trouble: Any) -> Generator[Host]:
+    def crew(self, command: Sequence[str] = (), **trouble: Any) -> Generator[Host]:
         plan = Plan(self.path, str(self.folder / "history"), self.backend, frost=1.5 * LEASE, **trouble)
-        crew = Host((), msgspec.json.encode(plan).decode(), module="tests.real_time.durability.crew")
+        crew = Host(command, msgspec.json.encode(plan).decode(), module="tests.real_time.durability.crew")
         try:
             yield crew
         finally:
@@ -69,12 +70,13 @@ class Storm:
         """Follow the ends until all have come, each once."""
         store = await joined(self.path)
         ended: list[str] = []
-        cursor = 0
+        cursor, mine = 0, set(ids)
         while len(ended) < len(ids):
             completions = await insist(store.query_completions, cursor, limit=1000, timeout=None)
-            ended += [rollout.rollout_id for rollout in completions.rollouts]
+            ended += [rollout.rollout_id for rollout in completions.rollouts if rollout.rollout_id in mine]
             cursor = completions.cursor
-        assert len(ended) == len(set(ended)) == len(ids)
+        assert set(ended) == mine
+        assert len(ended) == len(ids)
 
     async def trouble_store(self, times: int) -> None:
         """Kill the store's process so often, at any moment of its life, that of its start included."""
@@ -82,6 +84,12 @@ class Storm:
         for _ in range(times):
             await anyio.sleep(chance.choice([0.02, 0.2, 0.4, 0.8]))
             self.keeper.tell("kill")
+
+    async def trouble_clock(self, offsets: Sequence[float]) -> None:
+        """Put the store's wall clock off, again and again."""
+        for offset in itertools.cycle(offsets):
+            self.keeper.tell(f"clock {offset}")
+            await anyio.sleep(0.2)
 
     async def verdict(self, ids: Sequence[str]) -> Verdict:
         """Compare what the store has with what the runners were told, when these have ended."""
@@ -112,7 +120,9 @@ def open_storm(engine: str, backend: str, folder: Path) -> Generator[Storm]:
         yield Storm(backend, folder, keeper)
 
 
-async def weather(storm: Storm, count: int, *, store_kills: int = 0, **trouble: Any) -> dict[str, float]:
+async def weather(
+    storm: Storm, count: int, *, store_kills: int = 0, clock: Sequence[float] = (), **trouble: Any
+) -> dict[str, float]:
     """Have a crew run so many rollouts while it and the store are troubled; check everything, and return figures."""
     async with la.open_system("algorithm"):
         began = time.monotonic()
@@ -120,6 +130,7 @@ async def weather(storm: Storm, count: int, *, store_kills: int = 0, **trouble: 
             async with anyio.create_task_group() as tg:
                 tg.start_soon(_fail_with, crew)
                 tg.start_soon(_fail_with, storm.keeper)
+                tg.start_soon(storm.trouble_clock, clock)
                 async with anyio.create_task_group() as work:
                     work.start_soon(storm.trouble_store, store_kills)
                     ids = await storm.enqueue(count)

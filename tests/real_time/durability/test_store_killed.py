@@ -1,15 +1,19 @@
-"""The store's process is killed again and again: it has all that it acknowledged, and its runners find it by themselves."""
+"""The store's process is killed again and again: it has all that it acknowledged, and its runners find it again."""
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.real_time.durability.storm import open_storm, weather
+import lightactors as la
+from tests.real_time.durability import bulk
+from tests.real_time.durability.crew import joined
+from tests.real_time.durability.storm import Keeper, open_storm, weather
 
 
 def check_file(path: Path) -> None:
@@ -35,3 +39,29 @@ async def test_store_killed_a_hundred_times_has_what_it_acknowledged(
     check_file(tmp_path / "run.db")
     for name, figure in figures.items():
         record_property(name, figure)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_killed_store_with_a_million_spans_serves_again_within_two_seconds(
+    anyio_backend_name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    await bulk.make_file(tmp_path / "run.db", rollouts=100_000, spans=10)
+    with open_storm("sqlite:", anyio_backend_name, tmp_path) as storm:
+        await weather(storm, 600, store_kills=5, period=0.2)
+        storm.keeper.tell("kill")
+        storm.keeper.close()
+        began = time.monotonic()
+        keeper = Keeper(f"sqlite:///{tmp_path}/run.db", anyio_backend_name)  # a program anew, its imports included
+        try:
+            async with la.open_system("asker"):
+                store = await joined(f"{keeper.address}/store")
+                statistics = await store.statistics()
+                seconds = time.monotonic() - began
+        finally:
+            keeper.close()
+    record_property("seconds", seconds)
+    assert (statistics.total_rollouts, statistics.total_spans) >= (100_600, 1_000_600)
+    assert seconds < 2
+    check_file(tmp_path / "run.db")

@@ -119,8 +119,12 @@ def test_signal_before_the_launch_waits_for_it(zoo: Zoo) -> None:
 def test_kill_before_the_launch_holds(zoo: Zoo) -> None:
     beast = zoo.launch()
     beast.process.kill()
-    assert "was ended by signal 9 while it was set up" in str(beast.launched())
-    assert zoo.descendants() == []
+    launched = beast.launched()
+    if isinstance(launched, int):  # on a busy machine the guardian may have heard of it a moment too late
+        assert beast.exit() == Exit(signal=signal.SIGKILL)
+    else:
+        assert "was ended by signal 9 while it was set up" in str(launched)
+    wait_until(lambda: not zoo.descendants())
 
 
 def test_requests_to_a_process_that_is_gone_do_nothing(zoo: Zoo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import sys
 import zlib
 from collections.abc import Callable, Mapping
@@ -75,20 +76,36 @@ _anything = Decoder(ext_hook=_restore)
 
 def packed(name: str, value: object) -> bytes:
     """Return a value as bytes; raise `InvalidArgument`, naming it, for one that no bytes stand for."""
+    return _body(_packed(name, value))
+
+
+def _packed(name: str, value: object) -> bytes:
     try:
-        raw = _encoder.encode(value)
+        return _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        _refuse(name, error)
+        _refuse(name, value, error)
+
+
+def _body(raw: bytes) -> bytes:
     if len(raw) < _LARGE:
         return _PLAIN + raw
     deflated = zlib.compress(raw, 1)
     return _DEFLATED + deflated if len(deflated) < 0.9 * len(raw) else _PLAIN + raw
 
 
-def _refuse(name: str, error: Exception) -> NoReturn:
+def _refuse(name: str, value: object, error: Exception) -> NoReturn:
     raise InvalidArgument(
-        f"{name} can't be kept on a disk: {error}; give what JSON can hold, bytes or arrays, or use a store in memory"
+        f"{name} can't be kept on a disk: {error}; give what JSON can hold, bytes or arrays, or use a store in memory. "
+        f"It is {_shown(value)}"
     ) from None
+
+
+def _shown(value: object) -> str:
+    """Return the beginning of a value as text, whatever its own `__repr__` does."""
+    try:
+        return reprlib.repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
 
 
 def unpacked(body: bytes) -> memoryview | bytes:
@@ -119,28 +136,39 @@ span: Callable[[bytes], Span] = reader(Span)
 worker: Callable[[bytes], Worker] = reader(Worker)
 anything: Callable[[bytes], Any] = reader(Any)
 _parts: Callable[[bytes], dict[str, tuple[bool, Any]]] = reader(dict[str, tuple[bool, Any]])
-_record = _checked(Decoder(LLM | ProxyLLM | PromptTemplate).decode)
+_span = Decoder(Span, ext_hook=_restore).decode
+_decode_record = Decoder(LLM | ProxyLLM | PromptTemplate).decode
+_record = _checked(_decode_record)
 
 
 def packed_span(value: Span) -> bytes:
     """Return a span as bytes; raise `InvalidArgument` for one that could not be read again."""
-    body = packed("span", value)
+    raw = _packed("span", value)
     try:
-        span(body)
+        _span(raw)
     except msgspec.ValidationError as error:
         raise InvalidArgument(
-            f"span {value.name!r} can't be read again: {error}; attributes are strings, numbers, bools or lists of these"
+            f"span {value.name!r} can't be read again: {error}; attributes are text, numbers, bools or lists of these"
         ) from None
-    return body
+    return _body(raw)
 
 
 def packed_resources(resources: Mapping[str, Any]) -> bytes:
     """Return resources as bytes: each with whether it is a record."""
     parts = {
-        name: (True, _encoder.encode(value)) if isinstance(value, (LLM, PromptTemplate)) else (False, value)
+        name: (True, _packed_record(name, value)) if isinstance(value, (LLM, PromptTemplate)) else (False, value)
         for name, value in resources.items()
     }
     return packed("resources", parts)
+
+
+def _packed_record(name: str, value: LLM | PromptTemplate) -> bytes:
+    raw = _packed(f"resources[{name!r}]", value)
+    try:
+        _decode_record(raw)
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(f"resources[{name!r}] can't be read again: {error}; it is {_shown(value)}") from None
+    return raw
 
 
 def unpacked_resources(body: bytes) -> dict[str, Any]:

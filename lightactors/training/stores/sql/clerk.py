@@ -28,6 +28,9 @@ from lightactors.training.stores.sql.tables import SqlTables
 from lightactors.training.stores.tables import Entry
 from lightactors.training.stores.waiting import Claimant
 
+_SECONDS_BETWEEN_LEASES = 1.0
+"""How often to look for attempts that others have begun."""
+
 _SPACE_BYTES = 2**20
 """How much space is given back in one transaction."""
 
@@ -153,6 +156,7 @@ class Clerk(Desk):
         self._claim_of: dict[str, Call] = {}  # by worker: the claim that waits and can be called off
         self._deadlines: list[tuple[float, int, Call]] = []
         self._tickets = itertools.count()
+        self._next_look_at_leases = 0.0
         # Of this transaction:
         self._new: dict[Call, Wait] = {}
         self._answers: dict[Call, object] = {}
@@ -314,17 +318,17 @@ class Clerk(Desk):
             self._ledger.take_back([one for one in claimed if isinstance(one, AttemptedRollout)])
             self._hand_out()
 
-    def look(self) -> None:
-        """See what others have done: work for those who wait, ends, and leases to watch."""
+    def look(self, now: float) -> None:
+        """See what others have done: work for those who wait, ends, and now and then leases to watch."""
         self.audience.has_work = True
-        if any(isinstance(wait, EndsWait) for wait in self._waits.values()):
-            open_ids = {i for wait in self._waits.values() if isinstance(wait, EndsWait) for i in wait.missing}
-            ended = (entry for entry in map(self._ledger.find, open_ids) if entry and entry.is_finished)
-            self.audience.ended_ids.update(entry.record.rollout_id for entry in ended)
+        self.tables.queue.wanted = max(1, self.audience.waiters)
+        missing = {i for wait in self._waits.values() if isinstance(wait, EndsWait) for i in wait.missing}
+        self.audience.ended_ids.update(self.tables.rollouts.finished_among(missing))
         if any(isinstance(wait, CompletionsWait) for wait in self._waits.values()):
             self.audience.ended_ids.add("")
-        for number in self.tables.rollouts.leased_elsewhere():
-            if entry := self.tables.rollouts.at(number):
+        if now >= self._next_look_at_leases:
+            self._next_look_at_leases = now + _SECONDS_BETWEEN_LEASES
+            for entry in self.tables.rollouts.leased_elsewhere():
                 self._ledger.watch(entry)
         self._hand_out()
 
@@ -374,5 +378,6 @@ class Clerk(Desk):
 
     def finished_among(self, rollout_ids: Sequence[str]) -> list[Rollout]:
         """Return those of the rollouts that are finished."""
+        self.tables.rollouts.prefetch(rollout_ids)
         entries = (self._ledger.find(rollout_id) for rollout_id in rollout_ids)
         return [self._ledger.handed_out(entry) for entry in entries if entry is not None and entry.is_finished]

@@ -195,7 +195,7 @@ class SqliteDatabase:
         return f"{column} IN (SELECT value FROM json_each(?))"
 
     def listed(self, values: Sequence[Any]) -> str:
-        return msgspec.json.encode(values).decode()
+        return msgspec.json.encode(values, enc_hook=str).decode()
 
     def contains(self, column: str) -> str:
         return f"instr({column}, ?) > 0"

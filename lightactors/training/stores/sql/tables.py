@@ -166,14 +166,19 @@ class SqlRollouts:
         return [attempt.worker_id for attempt in attempts if attempt.worker_id is not None]
 
     def fetch(self, condition: str, *parameters: Any, holding: str | None = None) -> list[Kept]:
-        """Return the rollouts for which a condition holds."""
+        """Return the rollouts for which a condition holds, which nobody else can change meanwhile."""
         ending = self._tables.holding if holding is None else holding
         rows = self._database.rows(f"{SELECT} WHERE {condition}{ending}", *parameters)
         return [self._take_in(row) for row in rows]
 
+    def peek(self, condition: str, *parameters: Any) -> list[Kept]:
+        """Return the rollouts for which a condition holds, only to be looked at."""
+        return self.listed(f"{SELECT} WHERE {condition}", *parameters)
+
     def listed(self, sql: str, *parameters: Any) -> list[Kept]:
-        """Return the rollouts that a whole query lists."""
-        return [self._take_in(row) for row in self._database.rows(sql, *parameters)]
+        """Return the rollouts that a whole query lists, only to be looked at."""
+        rows = self._database.rows(sql, *parameters)
+        return [self._by_number.get(row[0]) or self._entry(row) for row in rows]
 
     def add(self, rollout: Rollout) -> Kept:
         body = bodies.packed("input", rollout.input)
@@ -227,11 +232,14 @@ class SqlRollouts:
     # Rows in and out
 
     def _take_in(self, row: Row) -> Kept:
-        number, rollout_id, status, mode, resources_id, start, end, position, finish, holder, _, version = row[:12]
-        known = self._by_number.get(number)
+        known = self._by_number.get(row[0])
         if known is not None:  # it may have changed in this transaction
-            self._seen[number] = known
+            self._seen[known.number] = known
             return known
+        return self._keep(self._entry(row))
+
+    def _entry(self, row: Row) -> Kept:
+        number, rollout_id, status, mode, resources_id, start, end, position, finish, holder, _, version = row[:12]
         body, input_body = bytes(row[12]), bytes(row[13])
         rest = bodies.rollout_body(body)
         entry = Kept(
@@ -262,7 +270,7 @@ class SqlRollouts:
         if rest.attempt is not None:
             started, heard = self._times(entry, rest.attempt.attempt_id)
             entry.latest = Try(rest.attempt, started, heard, None, rest.claim_id)
-        return self._keep(entry)
+        return entry
 
     def _times(self, entry: Kept, attempt_id: str) -> tuple[float, float]:
         """Return when the latest attempt started and was last heard of, as far as this process can know."""
@@ -309,14 +317,7 @@ class SqlRollouts:
     def committed(self) -> None:
         """Note the leases of what was looked at, and keep no more than there is room for."""
         for entry in self._seen.values():
-            if entry.is_leased:
-                assert entry.latest is not None
-                attempt = entry.latest
-                self.leases[entry.number] = Lease(
-                    entry.version, attempt.record.attempt_id, attempt.started, attempt.heard
-                )
-            else:
-                self.leases.pop(entry.number, None)
+            self._note_lease(entry)
             self._by_number.move_to_end(entry.number)
         self._seen.clear()
         self._absent.clear()
@@ -333,10 +334,33 @@ class SqlRollouts:
         self._size = 0
         self.numbers.forget()
 
-    def leased_elsewhere(self) -> list[int]:
-        """Return the numbers of open attempts with a deadline that this process does not know."""
+    def _note_lease(self, entry: Kept) -> None:
+        if entry.is_leased:
+            assert entry.latest is not None
+            attempt = entry.latest
+            self.leases[entry.number] = Lease(entry.version, attempt.record.attempt_id, attempt.started, attempt.heard)
+        else:
+            self.leases.pop(entry.number, None)
+
+    def leased_elsewhere(self) -> list[Kept]:
+        """Return those with an open attempt and a deadline that this process does not know; now it does."""
         rows = self._database.rows("SELECT number FROM rollouts WHERE leased IS NOT NULL")
-        return [number for (number,) in rows if number not in self.leases]
+        numbers = [number for (number,) in rows if number not in self.leases]
+        entries = self.peek(self._database.among("r.number"), self._database.listed(numbers)) if numbers else []
+        for entry in entries:
+            self._note_lease(entry)
+        return entries
+
+    def finished_among(self, rollout_ids: Iterable[str]) -> list[str]:
+        """Return the ids of those that are finished in the database."""
+        listed = list(rollout_ids)
+        if not listed:
+            return []
+        condition = self._database.among("rollout_id")
+        rows = self._database.rows(
+            f"SELECT rollout_id FROM rollouts WHERE {condition} AND finish IS NOT NULL", self._database.listed(listed)
+        )
+        return [rollout_id for (rollout_id,) in rows]
 
 
 class SqlQueue:
@@ -436,7 +460,7 @@ class SqlFinished:
     def after(self, cursor: int, limit: int | None) -> tuple[list[Kept], int]:
         self._tables.flush()
         most = 2**62 if limit is None else limit
-        entries = self._tables.rollouts.fetch("r.finish > ? ORDER BY r.finish LIMIT ?", cursor, most, holding="")
+        entries = self._tables.rollouts.peek("r.finish > ? ORDER BY r.finish LIMIT ?", cursor, most)
         return entries, (entries[-1].finish or cursor) if entries else cursor
 
     def forget(self) -> None:

@@ -209,7 +209,7 @@ class Writer(Worker):
         clerk.begin()
         if others_wrote:
             clerk.tables.forget()
-            clerk.look()
+            clerk.look(time.monotonic())
         clerk.expire()
         clerk.foresee(calls)
         for call in calls:
