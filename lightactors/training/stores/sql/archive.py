@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ class Archive:
             database.rows("SELECT value FROM counters LIMIT 1")
 
     @contextlib.contextmanager
-    def _look(self) -> Iterator[Database]:
+    def _look(self) -> Generator[Database]:
         self._database.begin_to_read()
         self._tables.forget()
         try:
