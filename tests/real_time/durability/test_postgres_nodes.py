@@ -228,7 +228,7 @@ async def test_nodes_that_cross_each_other_get_through(postgres_url: str) -> Non
         rollouts = [await here.start_rollout(number, worker_id=f"w{number}") for number in range(8)]
 
         async def beat(store: Store, order: int) -> None:
-            for _ in range(40):
+            for _ in range(15):
                 await store.add_many_spans([span(rollout, 1) for rollout in rollouts[::order]])
                 for rollout in rollouts[::order]:
                     await store.update_attempt(
