@@ -83,11 +83,11 @@ class Ledger:
 
     def handed_out(self, entry: Entry) -> Rollout:
         """Return a snapshot of a rollout, with its latest attempt if there is one."""
-        return arguments.own(entry.record) if entry.latest is None else self._attempted(entry)
+        return entry.snapshot() if entry.latest is None else self._attempted(entry)
 
     def _attempted(self, entry: Entry) -> AttemptedRollout:
         assert entry.latest is not None
-        return AttemptedRollout.of(arguments.own(entry.record), arguments.own(entry.latest.record))
+        return AttemptedRollout.of(entry.snapshot(), arguments.own(entry.latest.record))
 
     def moment(self) -> float:
         """Return the time for records, which never goes back: the order of creation is that of start times."""
@@ -188,7 +188,7 @@ class Ledger:
         self._move(entry, "preparing", now)
         self._hold(entry)
         self.watch(entry)
-        return AttemptedRollout.of(arguments.own(entry.record), attempt)
+        return AttemptedRollout.of(entry.snapshot(), attempt)
 
     def change(self, entry: Entry, changes: dict[str, Any]) -> None:
         """Change fields of a rollout, its status among them."""

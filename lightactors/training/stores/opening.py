@@ -7,7 +7,6 @@ from typing import Any
 
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
-from lightactors.training.stores.retention import retention_of
 from lightactors.training.stores.sql import DurableStore
 
 IN_MEMORY = ("memory", "memory://")
@@ -23,11 +22,8 @@ def open_store(url: str, **options: Any) -> Store:
     """
     if url in IN_MEMORY:
         return MemoryStore(**options)
-    address, retention = retention_of(url)
-    if retention:
-        options = {"retention": retention, **options}
     # Its methods are read off the contract while the program starts, which a type checker can't see.
-    return DurableStore(address, **options)  # type: ignore[abstract]
+    return DurableStore(url, **options)  # type: ignore[abstract]
 
 
 def opened(store: Store | str | Path) -> Store:

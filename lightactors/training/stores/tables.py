@@ -14,6 +14,7 @@ import msgspec
 
 from lightactors.training import lifecycle
 from lightactors.training.records import Attempt, ResourcesUpdate, Rollout, Span, Worker
+from lightactors.training.stores import arguments
 from lightactors.training.stores.queries import EVERYTHING, Page, Predicate
 
 
@@ -48,6 +49,10 @@ class Entry(msgspec.Struct, gc=False, eq=False, kw_only=True):
             and self.record.status in lifecycle.WATCHED
             and attempt_id in (None, latest.record.attempt_id)
         )
+
+    def snapshot(self) -> Rollout:
+        """Return the record to hand out; its metadata is shared with nobody, its input is what was given."""
+        return arguments.own(self.record)
 
     def tries(self) -> Iterator[Try]:
         """Yield the attempts, the latest first."""

@@ -170,5 +170,3 @@ async def test_runners_may_have_another_monotonic_clock(engine: str, anyio_backe
         await weather(storm, 100, command=ELSEWHEN, period=0.1)
     events = histories.read(tmp_path / "history")
     assert min(event.at for event in events) > time.monotonic() + 900_000
-
-

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
+from msgspec import UNSET
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from lightactors.errors import InvalidArgument, StoreDamaged
@@ -18,6 +19,9 @@ T = TypeVar("T")
 
 _LARGE = 4096
 """Bytes from which on a body is deflated."""
+
+_SAMPLE = 2**18
+"""Bytes of a larger body that must become fewer, or the rest is not tried."""
 
 _PLAIN, _DEFLATED = b"\0", b"\1"
 _ARRAY = 1
@@ -74,23 +78,31 @@ _encoder = Encoder(enc_hook=_stand_in)
 _anything = Decoder(ext_hook=_restore)
 
 
-def packed(name: str, value: object) -> bytes:
-    """Return a value as bytes; raise `InvalidArgument`, naming it, for one that no bytes stand for."""
-    return _body(_packed(name, value))
+def packed(name: str, value: object, given: object = UNSET) -> bytes:
+    """Return a value as bytes; raise `InvalidArgument`, naming it, for one that no bytes stand for.
+
+    `given` is the part of it that a caller gave.
+    """
+    return _body(_packed(name, value, given))
 
 
-def _packed(name: str, value: object) -> bytes:
+def _packed(name: str, value: object, given: object = UNSET) -> bytes:
     try:
         return _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        _refuse(name, value, error)
+        _refuse(name, value if given is UNSET else given, error)
 
 
 def _body(raw: bytes) -> bytes:
-    if len(raw) < _LARGE:
+    if len(raw) < _LARGE or (len(raw) > _SAMPLE and not _shrinks(raw[:_SAMPLE])):
         return _PLAIN + raw
     deflated = zlib.compress(raw, 1)
     return _DEFLATED + deflated if len(deflated) < 0.9 * len(raw) else _PLAIN + raw
+
+
+def _shrinks(sample: bytes) -> bool:
+    # The weights of a model don't, and trying with all of them would keep everybody waiting for seconds.
+    return len(zlib.compress(sample, 1)) < 0.9 * len(sample)
 
 
 def _refuse(name: str, value: object, error: Exception) -> NoReturn:

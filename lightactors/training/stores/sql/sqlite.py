@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from lightactors.errors import StoreDamaged, StoreUnavailable
+from lightactors.errors import InvalidArgument, StoreDamaged, StoreUnavailable
 from lightactors.training.stores.sql import schema
 from lightactors.training.stores.sql.database import Interrupted, Row
 from lightactors.training.stores.sql.schema import Kind, Table
@@ -255,6 +255,10 @@ class SqliteDatabase:
             return StoreDamaged(
                 f"{self.path} is damaged or no SQLite database ({error}); restore a copy, or save what can be read "
                 f"with: sqlite3 {self.path} .recover"
+            )
+        if code == sqlite3.SQLITE_TOOBIG:
+            return InvalidArgument(
+                "a value has more than 1 GB, which SQLite can't keep; put it in a file, and its name here"
             )
         if code == sqlite3.SQLITE_FULL:
             return StoreUnavailable(f"{self.path}: the disk is full; make room: nothing of this call was kept")

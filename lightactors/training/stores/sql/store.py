@@ -6,6 +6,7 @@ import abc
 import functools
 import itertools
 import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from random import Random
@@ -21,7 +22,7 @@ from lightactors.contract import Mailbox, Method, actor, contract_of, handler
 from lightactors.errors import StoreError
 from lightactors.training.records import StoreStatistics
 from lightactors.training.stores.contract import Store, reads
-from lightactors.training.stores.retention import Retention
+from lightactors.training.stores.retention import Retention, retention_of
 from lightactors.training.stores.sql.clerk import Call, Clerk
 from lightactors.training.stores.sql.locations import Connect, database_of, shown
 from lightactors.training.stores.sql.tables import SqlTables
@@ -73,7 +74,8 @@ class DurableStore(Store):
 
     - `url`: a file such as `"run.db"`, `"sqlite:///run.db"` or `"sqlite:////abs/run.db?durability=normal"`.
       `durability=full`, the default, outlives a loss of power; `normal` outlives the process.
-    - `retention`: what it keeps of finished rollouts; looked at every `prune_seconds`, while it is an actor.
+    - `retention`: what it keeps of finished rollouts, unless the address says it (`keep_days=7`, `keep=10000`,
+      `max_size=5GB`); looked at every `prune_seconds`, while it is an actor.
     - `patience_seconds`: how long a call waits for a database that can't be had, before it is `StoreUnavailable`.
     - `clock`, `now`, `random`: deadlines go by the first, the times in records by the second, ids come from the
       third; for tests.
@@ -92,15 +94,16 @@ class DurableStore(Store):
         now: Callable[[], float] = time.time,
         random: Random | None = None,
     ) -> None:
-        self.url = url
-        self._connect = database_of(url)
-        self._retention = retention
+        self.url, told = retention_of(url)
+        self._connect = database_of(self.url)
+        self._retention = retention or told
         self._prune_seconds = prune_seconds
         self._patience = patience_seconds
         self._clock = clock
         self._now = now
         self._random = random
         self._threads: _Threads | None = None
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({shown(self.url)!r})"
@@ -124,8 +127,7 @@ class DurableStore(Store):
 
     async def prune(self, retention: Retention | None = None) -> int:
         """Remove a small part of what is not to be kept; return how many rollouts went, 0 if none is left to go."""
-        wanted = self._retention if retention is None else retention
-        return 0 if wanted is None else int(await self._ask("prune", (wanted,), {}, only_reads=False))
+        return int(await self._ask("prune", (retention or self._retention,), {}, only_reads=False))
 
     async def give_back_space(self) -> bool:
         """Give back to the system a small part of the space that is free; tell whether there is more."""
@@ -133,7 +135,8 @@ class DurableStore(Store):
 
     def close(self) -> None:
         """Carry out what has been asked, and let the database go; the next call opens it again."""
-        threads, self._threads = self._threads, None
+        with self._lock:
+            threads, self._threads = self._threads, None
         if threads is not None:
             threads.close()
 
@@ -155,9 +158,10 @@ class DurableStore(Store):
         return _reply(ask, call, threads.writer)
 
     def _running(self) -> _Threads:
-        if self._threads is None:
-            self._threads = _Threads(shown(self.url), self._connect, self._make_clerk, self._patience)
-        return self._threads
+        with self._lock:  # a plain object is used from several threads
+            if self._threads is None:
+                self._threads = _Threads(shown(self.url), self._connect, self._make_clerk, self._patience)
+            return self._threads
 
     def _make_clerk(self, tables: SqlTables) -> Clerk:
         return Clerk(tables, self._clock, self._now, self._random, type(self).__name__)

@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from lightactors.training import checks
 from lightactors.training.records import ResourcesUpdate, Rollout, RolloutConfig, Span, Worker
-from lightactors.training.stores import queries
+from lightactors.training.stores import arguments, queries
 from lightactors.training.stores.queries import EVERYTHING, Page, Predicate
 from lightactors.training.stores.sql import bodies, foresight, schema
 from lightactors.training.stores.sql.database import Database, Row
@@ -53,6 +54,12 @@ class Kept(Entry, gc=False, eq=False, kw_only=True):
     saved_input: bytes | None = None
     saved_tries: dict[int, bytes]
 
+    def snapshot(self) -> Rollout:
+        """Return the record to hand out: it is shared with nobody, as if it had just been read."""
+        record = super().snapshot()
+        task = arguments.copied(record.input)
+        return record if task is record.input else replace(record, input=task)
+
     @property
     def is_leased(self) -> bool:
         config = self.record.config
@@ -82,7 +89,7 @@ class Kept(Entry, gc=False, eq=False, kw_only=True):
             self.finish,
             self.holder,
             1 if self.is_leased else None,
-            bodies.packed("metadata", body),
+            bodies.packed("metadata", body, given=record.metadata),
         )
 
 
@@ -139,6 +146,7 @@ class SqlRollouts:
         if entry is None:
             if rollout_id in self._absent:
                 return None
+            checks.text("rollout_id", rollout_id)
             found = self.fetch("r.rollout_id = ?", rollout_id)
             return found[0] if found else None
         self._seen[entry.number] = entry
@@ -309,7 +317,9 @@ class SqlRollouts:
     def _changed_tries(self, entry: Kept) -> Iterator[Row]:
         for attempt in list(entry.tries())[1:]:
             sequence_id = attempt.record.sequence_id
-            body = bodies.packed("metadata", bodies.AttemptBody(attempt.record, attempt.claim_id))
+            body = bodies.packed(
+                "metadata", bodies.AttemptBody(attempt.record, attempt.claim_id), given=attempt.record.metadata
+            )
             if entry.saved_tries.get(sequence_id) != body:
                 entry.saved_tries[sequence_id] = body
                 yield entry.number, sequence_id, body
@@ -540,7 +550,12 @@ class SqlWorkers:
 
     def flush(self) -> None:
         rows = [
-            (self._rows[worker_id][0], worker_id, worker.status, bodies.packed("heartbeat_stats", worker))
+            (
+                self._rows[worker_id][0],
+                worker_id,
+                worker.status,
+                bodies.packed("heartbeat_stats", worker, given=worker.heartbeat_stats),
+            )
             for worker_id, worker in self._changed.items()
         ]
         self._changed.clear()
