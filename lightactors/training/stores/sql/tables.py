@@ -137,9 +137,10 @@ class SqlRollouts:
     def __len__(self) -> int:
         return self._tables.counters["rollouts"]
 
-    def __contains__(self, rollout_id: object) -> bool:
-        # Asked of ids that are made at random: the few that are at hand, and the table's own uniqueness, will do.
-        return rollout_id in self._by_id
+    @property
+    def ids(self) -> dict[str, Kept]:
+        # The few that are at hand, and the table's own uniqueness, will do.
+        return self._by_id
 
     def find(self, rollout_id: str, /) -> Kept | None:
         entry = self._by_id.get(rollout_id)
