@@ -59,6 +59,7 @@ def _store_lines(store: StoreStatistics) -> list[str]:
         f"{counted(store.waiters, 'claim')} waiting",
         f"{counted(store.fenced, 'late report')} refused",
         f"{counted(store.evicted, 'span')} evicted",
+        *([f"{counted(store.pruned, 'rollout')} removed by retention"] if store.pruned else []),
     ]
     return [f"{store.name}: {', '.join(held)}", f"{'':{len(store.name)}}  {', '.join(did)}"]
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 
-from lightactors.training.records import EnqueueRolloutRequest, RolloutConfig, Span
+from lightactors.training.records import AttemptStatus, EnqueueRolloutRequest, RolloutConfig, Span
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.sql import DurableStore
 from lightactors.training.tracing import semconv
 
 
-def fill(path: Path, *, succeeded: int = 3, failed: int = 1, queued: int = 2) -> None:
+def fill(location: Path | str, *, succeeded: int = 3, failed: int = 1, queued: int = 2) -> None:
     """Make a store with so many rollouts, each finished one with two attempts and three spans."""
 
     async def main() -> None:
-        store = open_store(str(path))
+        store = open_store(str(location))
         assert isinstance(store, DurableStore)
         try:
             await add_finished(store, succeeded, failed)
@@ -36,16 +37,16 @@ async def add_finished(store: Store, succeeded: int, failed: int = 0) -> None:
         await _run(store, "succeeded" if number < succeeded else "failed")
 
 
-async def _run(store: Store, status: str) -> None:
+async def _run(store: Store, status: AttemptStatus) -> None:
     claimed = await store.dequeue_rollout("worker")
     assert claimed is not None
-    ids = {"rollout_id": claimed.rollout_id, "attempt_id": claimed.attempt.attempt_id}
-    said = {semconv.EXCEPTION_TYPE: "ValueError", semconv.EXCEPTION_MESSAGE: "no such\nthing"}
-    reward = {"agentlightning.reward.0.name": "primary", "agentlightning.reward.0.value": 0.5}
+    ids: Any = {"rollout_id": claimed.rollout_id, "attempt_id": claimed.attempt.attempt_id}
+    said: dict[str, Any] = {semconv.EXCEPTION_TYPE: "ValueError", semconv.EXCEPTION_MESSAGE: "no such\nthing"}
+    reward: dict[str, Any] = {"agentlightning.reward.0.name": "primary", "agentlightning.reward.0.value": 0.5}
     told = [Span(**ids, sequence_id=1, trace_id="t", span_id="a", name="began", start_time=1.0, end_time=2.5)]
     if status == "failed":
         told.append(Span(**ids, sequence_id=2, trace_id="t", span_id="b", name=semconv.EXCEPTION, attributes=said))
     else:
         told.append(Span(**ids, sequence_id=2, trace_id="t", span_id="c", name="reward", attributes=reward))
     await store.add_many_spans(told)
-    await store.update_attempt(**ids, status=status)  # type: ignore[arg-type]
+    await store.update_attempt(**ids, status=status)

@@ -188,8 +188,8 @@ def test_what_show_can_not_mean(capsys: pytest.CaptureFixture[str], run_db: Path
     )
     assert "two lists" in refusal(capsys, "show", "run.db", "--rollouts", "--spans", "r0")
     assert refusal(capsys, "show").startswith("missing argument 'STORE'; see 'lightactors store show --help'")
-    assert refusal(capsys, "shwo", "run.db").endswith("(run.db); see 'lightactors store --help'")
-    assert refusal(capsys, "shwo").startswith("store='shwo' is no address")
+    assert refusal(capsys, "look", "run.db").endswith("(run.db); see 'lightactors store --help'")
+    assert refusal(capsys, "look").startswith("store='look' is no address")
 
 
 # Export

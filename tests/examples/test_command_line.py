@@ -6,6 +6,7 @@ import re
 import shlex
 import socket
 import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -72,3 +73,15 @@ def test_store_and_runners_on_two_machines(project: Path, port: int) -> None:
         runners.says("run my_agents:answer")
         assert runners.stop() == 0
         assert store.stop() == 0
+
+
+def test_what_looks_into_a_store_on_a_disk(project: Path) -> None:
+    section = (ROOT / "README.md").read_text().split("## Nothing is lost")[1].split("\n## ")[0]
+    (program,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (project / "program.py").write_text(program)
+    subprocess.run([sys.executable, "program.py"], cwd=project, check=True)
+    (block,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    printed = [lightactors(*command(line, 0), cwd=project) for line in block.splitlines()]
+    assert [done.returncode for done in printed] == [0] * 5, printed
+    assert printed[0].stdout.startswith("run.db: 100 rollouts, ")
+    assert [done.stdout.split()[0] for done in printed[1:]] == ["rollout", "wrote", "removed", "nothing"]

@@ -86,6 +86,16 @@ def test_nodes() -> None:
     assert arena.returncode == 143
 
 
+def test_resume() -> None:
+    output = run(EXAMPLES / "09_resume.py")
+    assert output.startswith("first run: ")
+    assert re.search(r"^succeeded +\d+$", output, re.MULTILINE)
+    assert output.splitlines()[-1] == "in all 2470.0"
+    second = re.search(r"^second run: (.*)$", output, re.MULTILINE)
+    assert second is not None
+    assert 11 <= len(second[1].split()) < 20
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_cartpole_is_solved_and_its_curve_drawn(backend: str, tmp_path: Path) -> None:

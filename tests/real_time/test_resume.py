@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ logging.basicConfig(format="%(message)s")
 def note(task: int) -> float:
     with open("log", "a") as log:
         log.write(f"{task}\\n")
-    if task == 5 and "hold" in os.environ:
+    if task == 5 and "hold" in os.environ and not os.path.exists("held"):
+        open("held", "w").close()
         time.sleep(60)
     return float(task)
 
@@ -72,17 +74,21 @@ def log_of(folder: Path) -> list[int]:
     return [int(line) for line in log.read_text().split()] if log.exists() else []
 
 
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 @contextmanager
 def held_in_the_middle(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run the program until nothing but the task that is held is left."""
     with subprocess.Popen(
         **command(folder, *arguments, hold="1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as run:
-        end = time.monotonic() + 20
-        while len(set(log_of(folder))) < 10:
-            assert run.poll() is None, run.communicate()
-            assert time.monotonic() < end, log_of(folder)
-            time.sleep(0.02)
+        until(lambda: run.poll() is not None or len(set(log_of(folder))) == 10)
+        assert run.poll() is None, run.communicate()
         time.sleep(0.3)  # the others are reported
         try:
             yield run
@@ -135,6 +141,31 @@ def test_algorithm_with_keys_of_its_own_goes_on_where_it_was(folder: Path, strat
     done = again(folder, "fit", strategy)
     assert done.stdout.splitlines() == ["0 45.0", "1 45.0"]
     assert sorted(log_of(folder)) == sorted([5, *range(10)])
+
+
+@pytest.mark.parametrize("strategy", ["cs"])
+def test_runner_of_another_program_keeps_its_rollout(folder: Path, strategy: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = f"{free.getsockname()[1]}"
+    (folder / "train.py").write_text(TRAINING.replace("PORT", "None").replace("time.sleep(60)", "time.sleep(5)"))
+    shared = {"LIGHTACTORS_TOKEN_FILE": "tokens", "LIGHTACTORS_SERVER_PORT": port}
+    algorithm = command(folder, "fit", "cs", **shared, LIGHTACTORS_CURRENT_ROLE="algorithm")
+    runner = command(folder, "fit", "cs", **shared, LIGHTACTORS_CURRENT_ROLE="runner", hold="1")
+    with subprocess.Popen(**algorithm) as first, subprocess.Popen(**runner, stderr=subprocess.PIPE) as runners:
+        try:
+            until(lambda: len(set(log_of(folder))) == 10)
+            first.kill()
+            first.wait()
+            second = subprocess.run(**algorithm, capture_output=True, timeout=60, check=False)
+            assert second.returncode == 0, second.stderr
+            assert "in the queue again" not in second.stderr
+            assert runners.wait(30) == 0
+        finally:
+            first.kill()
+            runners.kill()
+    with Archive(str(folder / "run.db")) as archive:
+        tried = [(rollout.status, rollout.attempt.sequence_id) for rollout in archive.rollouts()]  # type: ignore[attr-defined]
+    assert tried == [("succeeded", 1)] * 20
 
 
 def test_run_that_is_finished_is_not_run_again(folder: Path, strategy: str) -> None:

@@ -210,16 +210,15 @@ async def check_all_that_a_worker_is_on_is_given_back(store: Store) -> None:
 
 
 async def check_what_was_given_back_costs_no_attempt(store: Store) -> None:
-    await store.enqueue_rollout(1, config=RETRY)
-    for _ in range(RETRY.max_attempts):
+    rollout = await store.enqueue_rollout(1, config=RETRY)
+    for _ in range(2):
         await report(store, await claim(store, worker_id="w"), "running")
         await store.give_back("w")
-    for number in range(1, RETRY.max_attempts + 1):
-        claimed = await claim(store, worker_id="w")
-        await report(store, claimed, "failed")
-        assert await status_of(store, claimed) == ("failed" if number == RETRY.max_attempts else "requeuing")
-    attempts = await store.query_attempts(claimed.rollout_id)
-    assert [attempt.status for attempt in attempts] == ["running"] * len(attempts[2:]) + ["failed"] * 2
+    for after in ("requeuing", "failed"):
+        await report(store, await claim(store, worker_id="w"), "failed")
+        assert await status_of(store, rollout) == after
+    attempts = await store.query_attempts(rollout.rollout_id)
+    assert [attempt.status for attempt in attempts] == ["running", "running", "failed", "failed"]
     assert all(attempt.end_time is not None for attempt in attempts)
 
 

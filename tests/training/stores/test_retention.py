@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -42,7 +43,7 @@ async def finish(store: DurableStore, *ids: str, spans: int = 1, size: int = 10)
     """Add rollouts and finish them."""
     await store.enqueue_many_rollouts([EnqueueRolloutRequest(one, rollout_id=one) for one in ids])
     for claimed in await store.dequeue_many_rollouts(len(ids), "w"):
-        attempt = {"rollout_id": claimed.rollout_id, "attempt_id": claimed.attempt.attempt_id}
+        attempt: Any = {"rollout_id": claimed.rollout_id, "attempt_id": claimed.attempt.attempt_id}
         text = {"text": "".join(f"{number}" for number in range(size))}
         await store.add_many_spans(
             [

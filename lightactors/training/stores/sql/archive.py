@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,11 @@ class Archive:
         return path_of(self._database) or shown(self._address)
 
     def __enter__(self) -> Archive:
-        self._open()
+        try:
+            self._open()
+        except BaseException:
+            self._database.close()
+            raise
         return self
 
     def __exit__(self, *reason: object) -> None:
@@ -89,7 +93,7 @@ class Archive:
             database.rows("SELECT value FROM counters LIMIT 1")
 
     @contextlib.contextmanager
-    def _look(self) -> Iterator[Database]:
+    def _look(self) -> Generator[Database]:
         self._database.begin_to_read()
         self._tables.forget()
         try:
@@ -106,8 +110,8 @@ class Archive:
     def counts(self) -> dict[str, int]:
         """Return how many rollouts there are of each status."""
         with self._look() as database:
-            found = dict(database.rows("SELECT status, count(*) FROM rollouts GROUP BY status"))
-        return {status: int(found.get(status, 0)) for status in ROLLOUT_STATUSES}
+            rows = database.rows("SELECT status, count(*) FROM rollouts GROUP BY status")
+        return {**dict.fromkeys(ROLLOUT_STATUSES, 0), **{status: int(count) for status, count in rows}}
 
     def size_bytes(self) -> tuple[int, int]:
         """Return the bytes that the store takes where it is kept, and those of them that are in use."""
@@ -142,7 +146,8 @@ class Archive:
         page = page_of(Rollout, None, "desc", limit, 0)
         with self._look():
             entries = self._tables.rollouts.select(statuses, None, None, "and", page)
-            return [_handed_out(entry.record, entry.latest and entry.latest.record) for entry in entries]
+            latest = [None if entry.latest is None else entry.latest.record for entry in entries]
+        return [_handed_out(entry.record, attempt) for entry, attempt in zip(entries, latest, strict=True)]
 
     def content(self, rollout_id: str) -> Content | None:
         """Return a rollout with all that it has; None if there is none."""

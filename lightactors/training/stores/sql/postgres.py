@@ -213,10 +213,15 @@ class PostgresDatabase:
         except self._driver.Error as error:
             raise self._refusal(error) from error
         try:
-            if not self._is_reader:
-                with self._explained():
+            with self._explained():
+                if not self._is_reader:
                     self._check_server()
                     self._migrate()
+                elif self._version() is None:
+                    raise StoreUnavailable(
+                        f"{self._server} holds no store yet, in its schema {self._schema!r}; it is made by the first "
+                        "program that writes to it"
+                    )
         except BaseException:
             self.close()
             raise
