@@ -111,9 +111,8 @@ class Storm:
 
 
 @contextmanager
-def open_storm(engine: str, backend: str, folder: Path) -> Generator[Storm]:
-    """Start a store: `memory`, or a database by its scheme and options."""
-    url = engine.replace("sqlite:", f"sqlite:///{folder}/run.db") if engine.startswith("sqlite:") else engine
+def open_storm(url: str, backend: str, folder: Path) -> Generator[Storm]:
+    """Start a store in a process of its own."""
     with ExitStack() as stack:
         keeper = Keeper(url, backend)
         stack.callback(keeper.close)
