@@ -43,7 +43,12 @@ class Storm:
 
     backend: str
     folder: Path
-    keeper: Keeper
+    keepers: Sequence[Keeper]
+
+    @property
+    def keeper(self) -> Keeper:
+        """The first of the stores."""
+        return self.keepers[0]
 
     @property
     def path(self) -> str:
@@ -51,7 +56,8 @@ class Storm:
 
     @contextmanager
     def crew(self, command: Sequence[str] = (), **trouble: Any) -> Generator[Host]:
-        plan = Plan(self.path, str(self.folder / "history"), self.backend, frost=1.5 * LEASE, **trouble)
+        addresses = [f"{keeper.address}/store" for keeper in self.keepers]
+        plan = Plan(addresses, str(self.folder / "history"), self.backend, frost=1.5 * LEASE, **trouble)
         crew = Host(command, msgspec.json.encode(plan).decode(), module="tests.real_time.durability.crew")
         try:
             yield crew
@@ -83,7 +89,7 @@ class Storm:
         chance = random.Random(times)
         for _ in range(times):
             await anyio.sleep(chance.choice([0.02, 0.2, 0.4, 0.8]))
-            self.keeper.tell("kill")
+            chance.choice(self.keepers).tell("kill")
 
     async def trouble_clock(self, offsets: Sequence[float]) -> None:
         """Put the store's wall clock off, again and again."""
@@ -111,12 +117,14 @@ class Storm:
 
 
 @contextmanager
-def open_storm(url: str, backend: str, folder: Path) -> Generator[Storm]:
-    """Start a store in a process of its own."""
+def open_storm(url: str, backend: str, folder: Path, *, stores: int = 1) -> Generator[Storm]:
+    """Start a store in a process of its own, or several over one database."""
     with ExitStack() as stack:
-        keeper = Keeper(url, backend)
-        stack.callback(keeper.close)
-        yield Storm(backend, folder, keeper)
+        keepers: list[Keeper] = []
+        for _ in range(stores):
+            keepers.append(Keeper(url, backend))
+            stack.callback(keepers[-1].close)
+        yield Storm(backend, folder, keepers)
 
 
 async def weather(
@@ -128,7 +136,8 @@ async def weather(
         with storm.crew(**trouble) as crew:
             async with anyio.create_task_group() as tg:
                 tg.start_soon(_fail_with, crew)
-                tg.start_soon(_fail_with, storm.keeper)
+                for keeper in storm.keepers:
+                    tg.start_soon(_fail_with, keeper)
                 tg.start_soon(storm.trouble_clock, clock)
                 async with anyio.create_task_group() as work:
                     work.start_soon(storm.trouble_store, store_kills)

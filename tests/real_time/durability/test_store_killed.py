@@ -31,6 +31,28 @@ async def test_killed_store_has_what_it_acknowledged(store_url: str, anyio_backe
     check_file(tmp_path / "run.db")
 
 
+@pytest.mark.parametrize(
+    ("store_url", "anyio_backend"), [("sqlite", "trio"), ("postgresql", "asyncio")], indirect=["store_url"]
+)
+async def test_stores_over_one_database_share_its_work_though_they_are_killed(
+    store_url: str, anyio_backend_name: str, tmp_path: Path
+) -> None:
+    with open_storm(store_url, anyio_backend_name, tmp_path, stores=2) as storm:
+        await weather(storm, 200, store_kills=4, period=0.2)
+    check_file(tmp_path / "run.db")
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("store_url", ["sqlite", "postgresql"], indirect=True)
+async def test_stores_over_one_database_share_thousands_though_they_are_killed(
+    store_url: str, anyio_backend_name: str, tmp_path: Path
+) -> None:
+    with open_storm(store_url, anyio_backend_name, tmp_path, stores=3) as storm:
+        await weather(storm, 3_000, store_kills=30, period=0.2)
+    check_file(tmp_path / "run.db")
+
+
 @pytest.mark.stress
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("store_url", ["sqlite", "sqlite?durability=normal", "postgresql"], indirect=True)
