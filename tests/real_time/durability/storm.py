@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from tests.real_time.remote.cluster import Host
 LEASE = 1.0
 
 CONFIG = RolloutConfig(unresponsive_seconds=LEASE, max_attempts=1000, retry_condition=["unresponsive"])
+
+_AHEAD = 100
+"""Rollouts that are unfinished at any time: few, so that another runner soon has what one has lost."""
 
 _AT_ONCE = 64
 
@@ -64,25 +68,24 @@ class Storm:
         finally:
             crew.close()
 
-    async def enqueue(self, count: int) -> list[str]:
-        """Enqueue so many rollouts under ids of our own, which may be asked again."""
+    async def run_all(self, count: int) -> list[str]:
+        """Enqueue so many rollouts, some ahead of the runners, and follow the ends until all have come, each once."""
         store = await joined(self.path)
-        requests = [EnqueueRolloutRequest(n, config=CONFIG, rollout_id=f"ro-{n}") for n in range(count)]
-        for start in range(0, count, 500):
-            await insist(store.enqueue_many_rollouts, requests[start : start + 500])
-        return [f"ro-{n}" for n in range(count)]
-
-    async def until_all_end(self, ids: Sequence[str]) -> None:
-        """Follow the ends until all have come, each once."""
-        store = await joined(self.path)
-        ended: list[str] = []
-        cursor, mine = 0, set(ids)
-        while len(ended) < len(ids):
+        ids = [f"ro-{number}" for number in range(count)]
+        left, ended, mine = deque(ids), list[str](), set(ids)
+        cursor = 0
+        while len(ended) < count:
+            room = _AHEAD - (count - len(left) - len(ended))
+            chunk = [left.popleft() for _ in range(min(room, len(left)))]
+            # Under ids of our own, so that it may be asked again.
+            requests = [EnqueueRolloutRequest(one, config=CONFIG, rollout_id=one) for one in chunk]
+            await insist(store.enqueue_many_rollouts, requests)
             completions = await insist(store.query_completions, cursor, limit=1000, timeout=None)
             ended += [rollout.rollout_id for rollout in completions.rollouts if rollout.rollout_id in mine]
             cursor = completions.cursor
         assert set(ended) == mine
-        assert len(ended) == len(ids)
+        assert len(ended) == count
+        return ids
 
     async def trouble_store(self, times: int) -> None:
         """Kill the store's process so often, at any moment of its life, that of its start included."""
@@ -141,8 +144,7 @@ async def weather(
                 tg.start_soon(storm.trouble_clock, clock)
                 async with anyio.create_task_group() as work:
                     work.start_soon(storm.trouble_store, store_kills)
-                    ids = await storm.enqueue(count)
-                    await storm.until_all_end(ids)
+                    ids = await storm.run_all(count)
                 tg.cancel_scope.cancel()
             seconds = time.monotonic() - began
             crew.tell("end")
