@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from lightactors.training import checks
 from lightactors.training.records import ResourcesUpdate, Rollout, RolloutConfig, Span, Worker
-from lightactors.training.stores import arguments, queries
+from lightactors.training.stores import queries
 from lightactors.training.stores.queries import EVERYTHING, Page, Predicate
 from lightactors.training.stores.sql import bodies, foresight, schema
 from lightactors.training.stores.sql.database import Database, Row
@@ -56,9 +56,7 @@ class Kept(Entry, gc=False, eq=False, kw_only=True):
 
     def snapshot(self) -> Rollout:
         """Return the record to hand out: it is shared with nobody, as if it had just been read."""
-        record = super().snapshot()
-        task = arguments.copied(record.input)
-        return record if task is record.input else replace(record, input=task)
+        return replace(super().snapshot(), input=bodies.anything(self.input_body))
 
     @property
     def is_leased(self) -> bool:
@@ -189,8 +187,11 @@ class SqlRollouts:
         rows = self._database.rows(sql, *parameters)
         return [self._by_number.get(row[0]) or self._entry(row) for row in rows]
 
-    def add(self, rollout: Rollout) -> Kept:
-        body = bodies.packed("input", rollout.input)
+    def prepared(self, rollout: Rollout) -> bytes:
+        """Return the body of the input."""
+        return bodies.packed("input", rollout.input)
+
+    def add(self, rollout: Rollout, body: bytes) -> Kept:
         # As it will be read: who asks now and who asks tomorrow get the same.
         record = replace(rollout, input=bodies.anything(body))
         entry = Kept(number=self.numbers.next(), record=record, input_body=body, saved_tries={})
