@@ -60,6 +60,13 @@ def access(
     address: str, role: Role, token_file: Path | None, ca: Path | None, cert: Path | None, key: Path | None
 ) -> Access:
     """Return the access that a command's options describe; raise for what can't be meant."""
+    if _is_location(address):
+        # No more of it is shown: there may be a password in it.
+        name = f"{address.partition('://')[0]}://..." if "://" in address else address
+        raise CommandError(
+            f"{name} is where a store is kept, and not where it is served; serve it with 'lightactors store', or look "
+            "into it with 'lightactors store show'"
+        )
     node = Address.parse(address)
     if node.path:
         raise CommandError(f"{address} names an actor; give the node, {node.node}")
@@ -68,6 +75,11 @@ def access(
         raise CommandError(f"--tls-* is given, and {address} would not use it; say grpcs://{node.grpc_target()}")
     made.token()  # a file that can't be used is told of before anything is dialled
     return made
+
+
+def _is_location(address: str) -> bool:
+    """Tell whether an address is one of those that stores are kept at."""
+    return address.partition(":")[0] in ("sqlite", "postgresql", "postgres") or Path(address).is_file()
 
 
 def tls_of(ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:

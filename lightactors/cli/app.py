@@ -245,6 +245,7 @@ def runner(
     context_settings={"allow_interspersed_args": False},
     epilog=_example(
         "lightactors run train.py --epochs 3",
+        "lightactors run --store run.db train.py",
         "lightactors run --strategy cs --role algorithm --port 0 -m my_pkg.train",
     ),
 )
@@ -264,6 +265,10 @@ def run(
         int | None, typer.Option(min=0, max=65535, metavar="PORT", help="With cs: its port; 0 takes a free one.")
     ] = None,
     backend: Annotated[Literal["asyncio", "trio"] | None, typer.Option(help="The event loop of trainers.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="STORE", help="Where trainers keep their rollouts: run.db, or as for lightactors store."),
+    ] = None,
 ) -> None:
     """Run a script, with its trainers set up from here.
 
@@ -276,6 +281,7 @@ def run(
         "SERVER_HOST": host,
         "SERVER_PORT": port,
         "BACKEND": backend,
+        "TRAINER_STORE": store,
     }
     scripts.run_script(program, arguments or [], settings, is_module=module)
 

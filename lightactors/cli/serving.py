@@ -42,7 +42,8 @@ class Serving:
     location: str = "memory"
 
     def check(self) -> None:
-        """Raise `CommandError` for what would be open to others without TLS or tokens."""
+        """Raise for what is no store, and for what would be open to others without TLS or tokens."""
+        open_store(self.location)
         for address in self.listen:
             if address.is_tls and (self.tls is None or self.tls.cert is None):
                 raise CommandError(f"{address} needs a certificate; give --tls-cert and --tls-key")

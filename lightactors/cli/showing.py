@@ -89,9 +89,12 @@ def _lines(archive: Archive, facts: Mapping[str, Any], now: float) -> list[str]:
 def _pace(pace: Pace | None, now: float) -> str:
     if pace is None:
         return "too few rollouts have ended to say how quickly they do"
-    per_second = pace.count / max(pace.seconds, 1e-9)
+    ends, latest = counted(pace.count + 1, "end"), _ago(pace.until, now)
+    if pace.seconds < 1:
+        return f"the last {ends} came within a second, {latest}"
+    per_second = pace.count / pace.seconds
     rate = f"{per_second:,.1f} a second" if per_second >= 1 else f"{60 * per_second:.1f} a minute"
-    return f"the last {counted(pace.count + 1, 'end')} came at {rate}, the latest {_ago(pace.until, now)}"
+    return f"the last {ends} came at {rate}, the latest {latest}"
 
 
 def _failure_lines(failures: Sequence[Mapping[str, Any]], now: float) -> list[str]:

@@ -55,7 +55,7 @@ class Trainer:
     - `initial_resources`: published before the algorithm starts.
     - `store`: `"memory"`, which keeps what came of the run until the program ends; a file such as `"run.db"`,
       `"sqlite:///run.db"` or `"postgresql://user@host/name"`, where nothing is lost: the same program, run again,
-      goes on where it was; or any `Store`.
+      goes on where it was; or any `Store`. None asks `LIGHTACTORS_TRAINER_STORE` (default: memory).
     - `strategy`: `"shm"`: threads of this process; `"cs"`: processes, on other machines too. None asks
       `LIGHTACTORS_STRATEGY` or `AGL_STRATEGY` (default: shm).
     - `port`: where those are reached (see `ClientServerExecutionStrategy`).
@@ -76,7 +76,7 @@ class Trainer:
         n_runners: int = 1,
         max_rollouts: int | None = None,
         initial_resources: Resources | None = None,
-        store: Any = "memory",
+        store: Any = None,
         strategy: Any = None,
         port: int | None = None,
         runner: Any = Runner,
@@ -91,7 +91,7 @@ class Trainer:
         self.n_runners = n_runners
         self.max_rollouts = None if max_rollouts is None else check_whole("max_rollouts", max_rollouts)
         self.initial_resources = _resources(initial_resources)
-        self.store = _store(store)
+        self.store = _store(environment.text("TRAINER_STORE", None, default="memory") if store is None else store)
         self.adapter = build("adapter", adapter, Adapter, {"triplets": TraceToTriplets})
         self.hooks = _hooks(hooks)
         self.backend: Backend = environment.choice(

@@ -67,3 +67,15 @@ def test_address_of_an_actor_is_no_node() -> None:
 def test_wrong_addresses_say_what_to_write(address: str, cure: str) -> None:
     with pytest.raises(ConfigurationError, match=cure):
         access(address, "viewer", None, None, None, None)
+
+
+def test_where_a_store_is_kept_is_no_node(tmp_path: Path) -> None:
+    (tmp_path / "run.db").touch()
+    for given, shown in (
+        (f"{tmp_path}/run.db", f"{tmp_path}/run.db"),
+        ("sqlite:///run.db", "sqlite://..."),
+        ("postgresql://me:secret@host/name", "postgresql://..."),
+    ):
+        with pytest.raises(CommandError) as refused:
+            access(given, "runner", None, None, None, None)
+        assert str(refused.value).startswith(f"{shown} is where a store is kept, and not where it is served; serve it")

@@ -56,7 +56,7 @@ def test_show_counts_what_there_is(run_db: Path) -> None:
     table = [line.split() for line in text.split("\n\n")[1].splitlines()]
     assert table == [["queuing", "2"], ["succeeded", "3"], ["failed", "1"]]
     assert "8 attempts, 16 spans" in text
-    assert "the last 4 ends came at " in text
+    assert "the last 4 ends came within a second, " in text
     assert "worker  idle" in text
 
 

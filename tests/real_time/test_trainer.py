@@ -324,7 +324,7 @@ def test_progress_shows_the_finished_rollouts(backend: Backend, capsys: pytest.C
     ("arguments", "complaint"),
     [
         ({"n_runners": 0}, "n_runners=0"),
-        ({"store": "sqlite:///run.db"}, "store='sqlite:///run.db' is unknown; choose from 'memory'"),
+        ({"store": "mysql://run"}, "there are no stores at mysql://; give a file such as run.db"),
         ({"store": 3}, "store=3; give a Store"),
         ({"strategy": "ray"}, "strategy='ray' is unknown; choose from 'shm', 'cs'"),
         ({"strategy": {"type": "shm", "runners": 3}}, "strategy"),

@@ -17,7 +17,7 @@ import anyio
 
 from lightactors.errors import SendError, StoreError, raise_together
 from lightactors.training.patience import insist
-from lightactors.training.records import Worker
+from lightactors.training.records import AttemptedRollout, Worker
 from lightactors.training.runners.workers import give_back, is_alive, process_id
 from lightactors.training.stores.contract import Store
 
@@ -49,7 +49,11 @@ async def leftovers_given_back(store: Store) -> AsyncGenerator[None]:
 async def give_back_what_is_certain(store: Store) -> dict[str, Worker]:
     """Give back what is held by processes that are gone; return the workers of whom nobody knows here."""
     in_doubt: dict[str, Worker] = {}
-    for worker in await insist(store.query_workers, status_in=["busy", "idle"]):
+    under_way = await insist(store.query_rollouts, status_in=["preparing", "running"])
+    holders = {rollout.attempt.worker_id for rollout in under_way if isinstance(rollout, AttemptedRollout)}
+    for worker in await insist(store.query_workers):
+        if worker.status == "unknown" and worker.worker_id not in holders:
+            continue  # nothing is expected of it
         lives = is_alive(worker)
         if lives is None:
             in_doubt[worker.worker_id] = worker

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from lightactors.training.patience import insist
-from lightactors.training.records import Worker
+from lightactors.training.records import AttemptedRollout, Rollout, Worker
 from lightactors.training.stores.contract import Store
 
 logger = logging.getLogger("lightactors")
 
 _STATE, _BORN = 0, 19
 """Fields of /proc/PID/stat, counted from the one behind the name."""
+
+
+_SUSPICIOUS = 3
+"""Attempts after which it is said that a rollout may be what its programs die of."""
 
 
 def process_id() -> str:
@@ -101,11 +105,18 @@ async def give_back(store: Store, worker: Worker, why: str) -> None:
     said: Mapping[str, Any] = worker.heartbeat_stats or {}
     for rollout in await insist(store.give_back, worker.worker_id):
         logger.warning(
-            "rollout %s is in the queue again: worker %s (process %s on %s) %s",
+            "rollout %s is in the queue again%s: worker %s (process %s on %s) %s",
             rollout.rollout_id,
+            _how_often(rollout),
             worker.worker_id,
             said.get("pid", "unknown"),
             said.get("host", "an unknown host"),
             why,
         )
     await insist(store.release_worker, worker.worker_id)
+
+
+def _how_often(rollout: Rollout) -> str:
+    # It costs no attempt, so nothing but who reads this ends a rollout that kills its program each time.
+    number = rollout.attempt.sequence_id if isinstance(rollout, AttemptedRollout) else 1
+    return "" if number < _SUSPICIOUS else f", after {number} attempts (cancel it if it is what ends the program)"

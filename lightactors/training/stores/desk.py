@@ -121,7 +121,7 @@ class Desk(Store):
         return arguments.draft(
             request,
             rollout_id=checks.optional_text("rollout_id", request.rollout_id)
-            or self._ledger.new_id("ro-", self._ledger.rollouts),
+            or self._ledger.new_id("ro-", self._ledger.rollouts.ids),
             resources_id=self._known_resources(request.resources_id) or self._tables.resources.latest_id,
             start_time=self._ledger.moment(),
             status=status,

@@ -39,6 +39,7 @@ class Ledger:
         self._now = now
         self._random = random
         self._audience = audience
+        self._queued = audience.queued
         self.latest_moment = max(now(), tables.latest_moment())
         self.rollouts = tables.rollouts
         self.queue = tables.queue
@@ -235,14 +236,14 @@ class Ledger:
         attempt.record = after = replace(before, status=status, end_time=end_time, **changes)
         if before.status != after.status or before.worker_id != after.worker_id:
             self.workers.follow(after, now)
-        self._move(entry, lifecycle.rollout_after(after, entry.record.config, self._given_back(entry, status)), now)
+        config = entry.record.config
+        given_back = self._given_back(entry) if status in config.retry_condition else 0
+        self._move(entry, lifecycle.rollout_after(after, config, given_back), now)
         self._hold(entry)
         self.watch(entry)
 
-    def _given_back(self, entry: Entry, status: AttemptStatus) -> int:
-        """Count the attempts that were given back, where that decides anything: where the latest one may be retried."""
-        if status not in entry.record.config.retry_condition:
-            return 0
+    def _given_back(self, entry: Entry) -> int:
+        """Count the attempts that were given back; they count for no other rule."""
         return sum(lifecycle.was_given_back(attempt.record) for attempt in self.rollouts.tries(entry))
 
     def _move(self, entry: Entry, status: RolloutStatus, now: float) -> None:
@@ -251,21 +252,25 @@ class Ledger:
             return
         end_time = now if status in lifecycle.FINISHED else None
         self.rollouts.put(entry, replace(rollout, status=status, end_time=end_time))
-        self._settle(entry, status)
+        self._settle(entry, status, rollout.status)
 
     def _hold(self, entry: Entry) -> None:
         """Keep up who is on a rollout: the worker of its latest attempt, while both are under way."""
-        holder = entry.latest.record.worker_id if entry.latest is not None and entry.is_under_way() else None
+        # As `is_under_way` tells, said again: this is for each change of each rollout.
+        attempt = None if entry.latest is None else entry.latest.record
+        is_held = attempt is not None and attempt.status in lifecycle.ALIVE and entry.record.status in lifecycle.WATCHED
+        holder = attempt.worker_id if attempt is not None and is_held else None
         if holder != entry.holder:
             self._held.put(entry, holder)
             entry.holder = holder
 
-    def _settle(self, entry: Entry, status: RolloutStatus) -> None:
+    def _settle(self, entry: Entry, status: RolloutStatus, before: RolloutStatus | None = None) -> None:
         """Put a rollout where its status belongs, and wake who waited for that."""
-        if status not in lifecycle.QUEUEING:
+        if status in lifecycle.QUEUEING:
+            if self.queue.put(entry):
+                self._queued()
+        elif before in lifecycle.QUEUEING:
             self.queue.drop(entry)
-        elif self.queue.put(entry):
-            self._audience.queued()
         if status in lifecycle.FINISHED:
             self.finished.add(entry)
             self._audience.ended(entry)

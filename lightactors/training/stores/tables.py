@@ -7,7 +7,7 @@ in the queue, its end and who holds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -52,7 +52,8 @@ class Entry(msgspec.Struct, gc=False, eq=False, kw_only=True):
 
     def snapshot(self) -> Rollout:
         """Return the record to hand out; its metadata is shared with nobody, its input is what was given."""
-        return arguments.own(self.record)
+        record = self.record
+        return record if record.metadata is None else arguments.own(record)
 
     def tries(self) -> Iterator[Try]:
         """Yield the attempts, the latest first."""
@@ -74,7 +75,11 @@ class Rollouts(Protocol):
     """The rollouts, numbered in the order of creation."""
 
     def __len__(self) -> int: ...
-    def __contains__(self, rollout_id: object) -> bool: ...
+
+    @property
+    def ids(self) -> Container[object]:
+        """The ids that are taken, as far as they are at hand: for who makes one at random."""
+        ...
 
     def find(self, rollout_id: str, /) -> Entry | None:
         """Return the entry of a rollout; None if there is none."""
@@ -154,7 +159,7 @@ class WorkerTable(Protocol):
     """The workers, in the order in which they were first heard of."""
 
     def __len__(self) -> int: ...
-    def get(self, worker_id: str) -> Worker | None: ...
+    def get(self, worker_id: str, /) -> Worker | None: ...
     def put(self, worker: Worker) -> None:
         """Add a worker, or replace what is known of it."""
         ...

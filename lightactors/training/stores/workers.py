@@ -65,4 +65,7 @@ class Workers:
 
     def leave(self, worker_id: str, status: str, now: float) -> None:
         """Record that the worker is on nothing any more."""
-        self.update(worker_id, status=status, last_idle_time=now, current_rollout_id=None, current_attempt_id=None)
+        before = self._known(worker_id)
+        self.table.put(
+            replace(before, status=status, last_idle_time=now, current_rollout_id=None, current_attempt_id=None)
+        )

@@ -39,6 +39,7 @@ def test_script_runs_as_python_runs_it(project: Path) -> None:
 
 def test_settings_arrive_as_variables(project: Path) -> None:
     options = ["--strategy", "cs", "--role", "algorithm", "--host", "h", "--port", "0", "--backend", "trio"]
+    options += ["--store", "run.db"]
     done = lightactors("run", *options, "scripts/train.py", cwd=project)
 
     assert done.stdout.splitlines()[1] == str(
@@ -48,6 +49,7 @@ def test_settings_arrive_as_variables(project: Path) -> None:
             "LIGHTACTORS_SERVER_HOST": "h",
             "LIGHTACTORS_SERVER_PORT": "0",
             "LIGHTACTORS_BACKEND": "trio",
+            "LIGHTACTORS_TRAINER_STORE": "run.db",
         }
     )
 

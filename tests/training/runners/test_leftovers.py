@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from lightactors.training.records import Worker
+from lightactors.training.records import RolloutConfig, Worker
 from lightactors.training.runners.leftovers import leftovers_given_back, own_name
 from lightactors.training.runners.workers import birth_of, is_alive, release_workers, whereabouts
 from lightactors.training.stores.memory import MemoryStore
@@ -68,6 +68,19 @@ async def test_rollout_of_a_dead_program_is_queued_again_at_once() -> None:
     gone = await store.get_worker_by_id("dead")
     assert gone is not None
     assert gone.status == "unknown"
+
+
+async def test_all_that_a_dead_worker_was_on_is_queued_again() -> None:
+    store = await busy(dead=dead())
+    await store.enqueue_rollout("late", config=RolloutConfig(timeout_seconds=1))
+    await store.dequeue_rollout("dead")
+    await anyio.sleep(2)
+    store.expire()
+    worker = await store.get_worker_by_id("dead")
+    assert worker is not None
+    assert worker.status == "unknown"  # and yet it is on the other one
+    async with leftovers_given_back(store):
+        assert await queued(store) == ["dead"]
 
 
 async def test_rollout_of_who_is_silent_elsewhere_is_queued_again_in_time() -> None:

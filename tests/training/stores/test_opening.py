@@ -52,3 +52,10 @@ def test_trainer_takes_stores_as_other_components(given: Any) -> None:
 def test_what_is_no_address(address: str, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         la.Trainer(store=address)
+
+
+def test_environment_names_the_store_of_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(la.Trainer().store, MemoryStore)
+    monkeypatch.setenv("LIGHTACTORS_TRAINER_STORE", "run.db")
+    assert isinstance(la.Trainer().store, DurableStore)
+    assert isinstance(la.Trainer(store="memory").store, MemoryStore)

@@ -57,10 +57,11 @@ class MemoryStore(Desk):
         random: Random | None = None,
     ) -> None:
         limits = memory_limits(eviction_memory_threshold, safe_memory_threshold, memory_capacity())
-        super().__init__(MemoryTables(limits, span_size_estimator), self, clock, now, random)
-        self._clock = clock
         self._line = Line()
         self._ends = Ends()
+        self.queued = self._line.wake
+        super().__init__(MemoryTables(limits, span_size_estimator), self, clock, now, random)
+        self._clock = clock
         self._watchdog: Ref[Nudge] | None = None
         self._is_nudged = False
 
@@ -77,9 +78,6 @@ class MemoryStore(Desk):
         raise TypeError("a MemoryStore stays in its process; pass a ref of it on (managed_store=True)")
 
     # What the rules tell
-
-    def queued(self) -> None:
-        self._line.wake()
 
     def ended(self, entry: Entry) -> None:
         self._ends.reached(entry.number)

@@ -31,8 +31,9 @@ class MemoryRollouts(Table[RolloutRow]):
         self.find = self.by_id.get  # nearly every call of the store begins with it
         self.put = self.replace
 
-    def __contains__(self, rollout_id: object) -> bool:
-        return rollout_id in self.by_id
+    @property
+    def ids(self) -> dict[str, RolloutRow]:
+        return self.by_id
 
     def at(self, number: int) -> RolloutRow:
         return self.rows[number]
@@ -116,13 +117,15 @@ class MemoryHeld:
 
 
 class MemoryWorkers(Table[Row]):
-    """The workers."""
+    """The workers; `get` finds one by its id, a few times in each rollout."""
 
-    def get(self, worker_id: str) -> Worker | None:
-        row = self.by_id.get(worker_id)
-        return None if row is None else row.record
+    def __init__(self) -> None:
+        super().__init__()
+        self._workers: dict[str, Worker] = {}
+        self.get = self._workers.get
 
     def put(self, worker: Worker) -> None:
+        self._workers[worker.worker_id] = worker
         row = self.by_id.get(worker.worker_id)
         if row is None:
             self.append(worker.worker_id, Row(len(self), worker))

@@ -135,9 +135,10 @@ class SqlRollouts:
     def __len__(self) -> int:
         return self._tables.counters["rollouts"]
 
-    def __contains__(self, rollout_id: object) -> bool:
-        # Asked of ids that are made at random: the few that are at hand, and the table's own uniqueness, will do.
-        return rollout_id in self._by_id
+    @property
+    def ids(self) -> dict[str, Kept]:
+        # The few that are at hand, and the table's own uniqueness, will do.
+        return self._by_id
 
     def find(self, rollout_id: str, /) -> Kept | None:
         entry = self._by_id.get(rollout_id)
@@ -173,7 +174,7 @@ class SqlRollouts:
 
     def fetch(self, condition: str, *parameters: Any, holding: str | None = None) -> list[Kept]:
         """Return the rollouts for which a condition holds, which nobody else can change meanwhile."""
-        ending = self._tables.holding if holding is None else holding
+        ending = (self._tables.holding if holding is None else holding).format("r")
         rows = self._database.rows(f"{SELECT} WHERE {condition}{ending}", *parameters)
         return [self._take_in(row) for row in rows]
 
@@ -297,21 +298,25 @@ class SqlRollouts:
 
     def flush(self) -> None:
         """Write what has changed."""
+        new: list[Row] = []
         changed: list[Row] = []
+        new_inputs: list[Row] = []
         inputs: list[Row] = []
         attempts: list[Row] = []
         for entry in self._seen.values():
             row = entry.row()
             if row != entry.saved:
                 entry.version += 1
-                changed.append((*row[:11], entry.version, row[11]))
+                (new if entry.saved is None else changed).append((*row[:11], entry.version, row[11]))
                 entry.saved = row
             if entry.input_body is not entry.saved_input:
-                inputs.append((entry.number, entry.input_body))
+                (new_inputs if entry.saved_input is None else inputs).append((entry.number, entry.input_body))
                 entry.saved_input = entry.input_body
             if entry.latest is not None and entry.latest.before is not None:
                 attempts += self._changed_tries(entry)
+        self._database.insert(schema.ROLLOUTS, new)
         self._database.write(schema.ROLLOUTS, changed)
+        self._database.insert(schema.INPUTS, new_inputs)
         self._database.write(schema.INPUTS, inputs)
         self._database.write(schema.ATTEMPTS, attempts)
 
@@ -537,7 +542,8 @@ class SqlWorkers:
             return
         condition = self._database.among("worker_id")
         rows = self._database.rows(
-            f"SELECT number, worker_id, body FROM workers WHERE {condition} ORDER BY number{self._tables.holding}",
+            f"SELECT number, worker_id, body FROM workers WHERE {condition} ORDER BY number"
+            f"{self._tables.holding.format('workers')}",
             self._database.listed(missing),
         )
         self._rows.update(dict.fromkeys(missing, (0, None)))
@@ -716,7 +722,7 @@ class SqlSpans:
         return SpanStatistics(counters["spans"], counters["span_bytes"], 0, 0, 0, 0)
 
     def flush(self) -> None:
-        self._database.write(schema.SPANS, list(self._new.values()))
+        self._database.insert(schema.SPANS, list(self._new.values()))
         self._new.clear()
 
     def forget(self) -> None:
