@@ -55,11 +55,13 @@ _ENDINGS = {
 _SESSION = """
 SET search_path TO {schema};
 SET jit = off;
+SET enable_seqscan = off;
 SET synchronous_commit = {synchronous};
 SET idle_in_transaction_session_timeout = '15s';
 SET lock_timeout = '10s';
 SET client_min_messages = warning
 """
+# Every query has its index, which a server without statistics of what came lately would not always choose.
 # A node that is frozen in the midst of a transaction would hold its locks for ever: the server ends it.
 
 _COUNT = """
