@@ -48,6 +48,9 @@ class NoPostgres(Exception):
 class PostgresServer:
     """A server with a folder of its own, reached through a socket in it.
 
+    `in_memory`: the folder is in the machine's memory, if there is room: what a killed server has synced is there
+    afterwards in any case, and tests need not wait for the disk.
+
     ```python
     server = PostgresServer()
     server.start()
@@ -57,10 +60,10 @@ class PostgresServer:
     ```
     """
 
-    def __init__(self, binaries: Path | None = None) -> None:
+    def __init__(self, binaries: Path | None = None, *, in_memory: bool = True) -> None:
         self._user = _unprivileged() if os.geteuid() == 0 else None
         # Not pytest's folder: nobody else may look into that one, and a socket's path must be short.
-        self.folder = Path(tempfile.mkdtemp(prefix="la-pg-", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="la-pg-", dir=_shared_memory() if in_memory else "/tmp"))
         self._names = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
         self._heir = subprocess.Popen(
@@ -159,15 +162,26 @@ class PostgresServer:
     def query(self, *statements: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """Run statements, each in a transaction of its own; return the rows of the last."""
         rows: list[tuple[object, ...]] = []
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        with self._connect(database) as connection:
             for statement in statements:
                 cursor = connection.execute(statement.encode())
                 rows = cursor.fetchall() if cursor.description else []
         return rows
 
-    def backends(self) -> list[int]:
-        """Return the processes that serve connections to other databases than `postgres`."""
-        listed = self.query("SELECT pid FROM pg_stat_activity WHERE datname <> 'postgres' AND pid <> pg_backend_pid()")
+    def _connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                return psycopg.connect(self.url(database), autocommit=True)
+            except psycopg.OperationalError as error:
+                # Who killed one of its processes must wait until it has made all anew.
+                if "recovery mode" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def backends(self, database: str) -> list[int]:
+        """Return the processes that serve connections to a database."""
+        listed = self.query(f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}'")
         return [int(str(pid)) for (pid,) in listed]
 
     @property
@@ -230,6 +244,11 @@ class PostgresServer:
 
     def _command(self, program: str, *arguments: str) -> list[str]:
         return [str(self.binaries / program), *arguments]
+
+
+def _shared_memory() -> str:
+    folder = "/dev/shm"
+    return folder if os.path.isdir(folder) and shutil.disk_usage(folder).free > 2 * 2**30 else "/tmp"
 
 
 def _unprivileged() -> str:

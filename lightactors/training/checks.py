@@ -9,17 +9,27 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from lightactors import errors
 from lightactors.errors import InvalidArgument
 
 T = TypeVar("T")
 
+
+_LONGEST = 500
+"""Characters of a value in a message."""
 
 _MOST = 2**63 - 1
 """The largest whole number that a column of a database takes."""
 
 
 def refuse(name: str, value: object, cure: str) -> NoReturn:
-    raise InvalidArgument(f"{name} is {value!r}; {cure}")
+    raise InvalidArgument(f"{name} is {shown(value)}; {cure}")
+
+
+def shown(value: object) -> str:
+    """Return a value as text for an error's message, or the beginning of it."""
+    text = errors.shown(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def instance(name: str, value: object, kind: type[T]) -> T:

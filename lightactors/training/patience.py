@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import anyio
 
-from lightactors.errors import AccessDenied, ActorNotRunning, ConnectFailed, LinkLost
+from lightactors.errors import AccessDenied, ActorNotRunning, ConnectFailed, LinkLost, StoreUnavailable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,7 +20,7 @@ _SHORTEST, _LONGEST = 0.1, 1.0
 
 
 async def insist(ask: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Ask until there is an answer, however often the link is lost; for what may be asked twice.
+    """Ask until there is an answer, however often the link or the database is lost; for what may be asked twice.
 
     The store may have heard us although its answer never came: what is asked has to say so by an id, or to do no
     harm when it is done again. What the store itself answers, a refusal too, is the caller's. So is what no patience
@@ -32,7 +32,7 @@ async def insist(ask: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwar
     while True:
         try:
             return await ask(*args, **kwargs)
-        except (LinkLost, ConnectFailed) as error:
+        except (LinkLost, ConnectFailed, StoreUnavailable) as error:
             logger.log(level, "the store can't be reached; trying again until it can: %s", error)
         except ActorNotRunning as error:
             if isinstance(error.__cause__, AccessDenied):

@@ -15,7 +15,7 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import actors, beside, durable, imports, links, processes, rollouts, runners
+from tests.benchmarks import actors, beside, durable, imports, links, postgres, processes, rollouts, runners
 from tests.benchmarks.measure import Row
 
 
@@ -32,6 +32,7 @@ ROOMS = {
     "actors": Room("one process", actors.rows, beside.actors),
     "rollouts": Room("a store in the same process", rollouts.rows, beside.rollouts),
     "durable": Room("a store on a disk", durable.rows, beside.durable),
+    "postgres": Room("a store in PostgreSQL", postgres.rows, beside.nothing),
     "processes": Room("a process for each actor", processes.rows, beside.processes),
     "links": Room("an actor of another node", links.rows, beside.links),
     "runners": Room("runners of another node's store", runners.rows, beside.store),

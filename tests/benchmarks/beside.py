@@ -64,6 +64,10 @@ def durable(rows: Rows) -> None:
     rows["durable rollouts"].beside[f"{AGENT_LIGHTNING} over HTTP"] = _figures("peer_agentlightning_http.py")["32"]
 
 
+def nothing(rows: Rows) -> None:
+    """No peer keeps its rollouts there."""
+
+
 def store(rows: Rows) -> None:
     figures = _figures("peer_agentlightning_http.py")
     for count in runners.COUNTS:

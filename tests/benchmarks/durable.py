@@ -30,7 +30,7 @@ async def rows(_: str) -> list[Row]:
     """Measure on the running loop."""
     with TemporaryDirectory() as folder:
         store: Any = open_store(f"{folder}/run.db")
-        found = await _figures(store)
+        found = await figures(store)
         store.close()
         bare = _bare_sqlite(Path(folder) / "bare.db")
         found[0].beside["bare SQLite"] = bare
@@ -38,7 +38,8 @@ async def rows(_: str) -> list[Row]:
     return found
 
 
-async def _figures(store: Store) -> list[Row]:
+async def figures(store: Store) -> list[Row]:
+    """Measure a store that is empty."""
     waits: list[float] = []
     claimed: list[AttemptedRollout] = []
 

@@ -67,7 +67,10 @@ def metadata(name: str, value: Mapping[str, Any] | None) -> Mapping[str, Any] | 
 
 
 def stats(name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
-    return copied(dict(checks.mapping(name, value)))
+    try:
+        return copied(dict(checks.mapping(name, value)))
+    except RecursionError:
+        checks.refuse(name, value, "nest it less deeply")
 
 
 def _config(name: str, value: RolloutConfig) -> RolloutConfig:

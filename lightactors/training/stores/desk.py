@@ -114,8 +114,7 @@ class Desk(Store):
         for request, draft in zip(requests, drafts, strict=True):
             known = None if request.rollout_id is None else self._ledger.rollouts.find(request.rollout_id)
             arguments.check_same_task(known.record if known else fresh.setdefault(draft.rollout_id, draft), draft)
-        for draft in fresh.values():
-            self._ledger.add(draft)
+        self._ledger.add_all(list(fresh.values()))
         return [self._ledger.handed_out(self._ledger.entry(draft.rollout_id)) for draft in drafts]
 
     def _draft(self, request: EnqueueRolloutRequest, status: RolloutStatus) -> Rollout:

@@ -7,7 +7,7 @@ arguments. A rollout goes by its row everywhere; rows are numbered in the order 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -106,9 +106,15 @@ class Ledger:
 
     def add(self, rollout: Rollout) -> Entry:
         """Take in a new rollout."""
-        entry = self.rollouts.add(rollout)
-        self._settle(entry, rollout.status)
-        return entry
+        return self.add_all([rollout])[0]
+
+    def add_all(self, rollouts: Sequence[Rollout]) -> list[Entry]:
+        """Take in new rollouts, or none if there is one that can't be kept."""
+        prepared = [self.rollouts.prepared(rollout) for rollout in rollouts]
+        entries = [self.rollouts.add(*added) for added in zip(rollouts, prepared, strict=True)]
+        for entry in entries:
+            self._settle(entry, entry.record.status)
+        return entries
 
     def claim(self, limit: int, claimant: Claimant) -> list[AttemptedRollout]:
         """Return what the claimant has claimed already under its claim id, or else `take`."""

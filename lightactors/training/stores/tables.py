@@ -89,7 +89,11 @@ class Rollouts(Protocol):
         """Return the entry of that number; None if there is none any more."""
         ...
 
-    def add(self, rollout: Rollout) -> Entry:
+    def prepared(self, rollout: Rollout) -> Any:
+        """Return what `add` needs to know of a rollout beyond itself; whatever is wrong with it raises here."""
+        ...
+
+    def add(self, rollout: Rollout, prepared: Any) -> Entry:
         """Take a rollout under a new id in, and return its entry."""
         ...
 

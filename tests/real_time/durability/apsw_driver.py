@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import apsw
 
+from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.sql.sqlite import SqliteDatabase
-from lightactors.training.stores.sql.store import DurableStore
 
 _BUSY_MS = 250
 
-_CODES: dict[type[apsw.Error], int] = {type(apsw.exception_for(code)): code for code in range(1, 27)}
+_CODES: dict[type[Exception], int] = {type(apsw.exception_for(code)): code for code in range(1, 27)}
 """For errors that a virtual file system of ours has raised; SQLite's own know theirs."""
 
 
@@ -75,16 +75,16 @@ def _translated() -> Iterator[None]:
         raise raised from error
 
 
-def store_over(vfs: str, path: str, durability: Any = "full", **options: Any) -> DurableStore:
+def store_over(vfs: str, path: str, durability: Any = "full", **options: Any) -> Any:
     """Return a store whose every connection goes through the virtual file system of that name."""
     settings = {name: options.pop(name) for name in list(options) if name.startswith(("wal_", "cache_"))}
 
     def connect(path: str, *, is_reader: bool) -> Connection:
         return Connection(path, vfs, is_reader=is_reader, **settings)
 
-    store = DurableStore(path, **options)
-    make: Callable[[bool], Any] = lambda is_reader: SqliteDatabase(  # noqa: E731
-        path, durability=durability, is_reader=is_reader, connect=connect
-    )
+    def make(is_reader: bool) -> SqliteDatabase:
+        return SqliteDatabase(path, durability=durability, is_reader=is_reader, connect=connect)
+
+    store: Any = open_store(path, **options)
     store._connect = make  # noqa: SLF001 (there is no other way to a driver of our own)
     return store

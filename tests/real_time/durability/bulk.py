@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightactors.training.records import Span
-from lightactors.training.stores.sql import DurableStore
+from lightactors.training.stores.opening import open_store
 
 _ID = "ro-template"
 
@@ -21,7 +21,7 @@ def _names(number: int) -> tuple[bytes, bytes]:
 
 async def make_file(path: Path, rollouts: int, spans: int) -> None:
     """Make a file with so many finished rollouts, each with so many spans."""
-    store: Any = DurableStore(str(path))  # type: ignore[abstract]
+    store: Any = open_store(str(path))
     try:
         await store.enqueue_rollout({"question": "How much is there?"}, rollout_id=_ID)
         claimed = await store.dequeue_rollout("somebody")

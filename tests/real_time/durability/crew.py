@@ -35,7 +35,7 @@ from tests.real_time.remote.hosts import say
 class Plan(msgspec.Struct, frozen=True):
     """Who is troubled how often."""
 
-    address: str
+    addresses: list[str]  # of stores over one database; the runners spread over them
     history: str
     backend: str
     runners: int = 16
@@ -57,9 +57,10 @@ async def joined(address: str) -> la.Store:
 class Hand:
     """A runner: it claims, works, sends a span and acknowledges, and writes down what it is told."""
 
-    def __init__(self, plan: Plan, worker: str, end: int) -> None:
+    def __init__(self, plan: Plan, number: int, end: int) -> None:
         self._plan = plan
-        self._worker = worker
+        self._worker = worker = f"worker-{number}"
+        self._address = plan.addresses[number % len(plan.addresses)]
         self._end = end  # a pipe that is closed when it is to end
         self._pen = Pen(Path(plan.history), worker)
         self._is_over = False
@@ -67,7 +68,7 @@ class Hand:
 
     async def run(self) -> None:
         async with la.open_system(self._worker), anyio.create_task_group() as tg:
-            store = await joined(self._plan.address)
+            store = await joined(self._address)
             tg.start_soon(self._hear)
             while not self._is_over:
                 with anyio.CancelScope() as self._claiming:
@@ -128,7 +129,7 @@ class Crew:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._random = random.Random(plan.seed)
-        self._names = (f"worker-{number}" for number in itertools.count())
+        self._numbers = itertools.count()
         self._at_work: list[int] = []
         self._frozen: list[tuple[float, int]] = []
         self._kills = self._freezes = 0
@@ -153,11 +154,11 @@ class Crew:
 
     def _fill(self) -> None:
         while len(self._at_work) < self._plan.runners:
-            self._at_work.append(fork(partial(self._work, next(self._names))))
+            self._at_work.append(fork(partial(self._work, next(self._numbers))))
 
-    def _work(self, name: str) -> None:
+    def _work(self, number: int) -> None:
         os.close(self._end_here)
-        anyio.run(Hand(self._plan, name, self._end_of_hands).run, backend=self._plan.backend)
+        anyio.run(Hand(self._plan, number, self._end_of_hands).run, backend=self._plan.backend)
 
     def _trouble(self, now: float) -> None:
         pid = self._at_work.pop(self._random.randrange(len(self._at_work)))

@@ -146,9 +146,8 @@ class _Disk:
         for file, changes in self.pending.items():
             for change in _arrived(changes, chance, random):
                 _apply(contents.setdefault(file, bytearray()), change)
-        for file, content in self.deleted.items():
-            if chance != "everything" and random.random() < 0.5:
-                contents[file] = content
+        if chance != "everything":
+            contents |= {file: content for file, content in self.deleted.items() if random.random() < 0.5}
         return {file: bytes(content) for file, content in contents.items()}
 
 

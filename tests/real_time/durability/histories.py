@@ -102,7 +102,8 @@ def _untimely(kept: Iterable[Kept]) -> Iterable[str]:
     """Yield what took less than no time, and what began before what came before it."""
     for one in kept:
         rollout, latest = one.rollout, 0.0
-        for record in (rollout, *one.attempts):
+        records: list[Rollout | Attempt] = [rollout, *one.attempts]
+        for record in records:
             if record.end_time is not None and record.end_time < record.start_time:
                 yield f"{record} ended before it began"
             if record.start_time < latest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ LEASE = 1.0
 
 CONFIG = RolloutConfig(unresponsive_seconds=LEASE, max_attempts=1000, retry_condition=["unresponsive"])
 
+_AHEAD = 100
+"""Rollouts that are unfinished at any time: few, so that another runner soon has what one has lost."""
+
 _AT_ONCE = 64
 
 
@@ -43,7 +47,12 @@ class Storm:
 
     backend: str
     folder: Path
-    keeper: Keeper
+    keepers: Sequence[Keeper]
+
+    @property
+    def keeper(self) -> Keeper:
+        """The first of the stores."""
+        return self.keepers[0]
 
     @property
     def path(self) -> str:
@@ -51,39 +60,39 @@ class Storm:
 
     @contextmanager
     def crew(self, command: Sequence[str] = (), **trouble: Any) -> Generator[Host]:
-        plan = Plan(self.path, str(self.folder / "history"), self.backend, frost=1.5 * LEASE, **trouble)
+        addresses = [f"{keeper.address}/store" for keeper in self.keepers]
+        plan = Plan(addresses, str(self.folder / "history"), self.backend, frost=1.5 * LEASE, **trouble)
         crew = Host(command, msgspec.json.encode(plan).decode(), module="tests.real_time.durability.crew")
         try:
             yield crew
         finally:
             crew.close()
 
-    async def enqueue(self, count: int) -> list[str]:
-        """Enqueue so many rollouts under ids of our own, which may be asked again."""
+    async def run_all(self, count: int) -> list[str]:
+        """Enqueue so many rollouts, some ahead of the runners, and follow the ends until all have come, each once."""
         store = await joined(self.path)
-        requests = [EnqueueRolloutRequest(n, config=CONFIG, rollout_id=f"ro-{n}") for n in range(count)]
-        for start in range(0, count, 500):
-            await insist(store.enqueue_many_rollouts, requests[start : start + 500])
-        return [f"ro-{n}" for n in range(count)]
-
-    async def until_all_end(self, ids: Sequence[str]) -> None:
-        """Follow the ends until all have come, each once."""
-        store = await joined(self.path)
-        ended: list[str] = []
-        cursor, mine = 0, set(ids)
-        while len(ended) < len(ids):
+        ids = [f"ro-{number}" for number in range(count)]
+        left, ended, mine = deque(ids), list[str](), set(ids)
+        cursor = 0
+        while len(ended) < count:
+            room = _AHEAD - (count - len(left) - len(ended))
+            chunk = [left.popleft() for _ in range(min(room, len(left)))]
+            # Under ids of our own, so that it may be asked again.
+            requests = [EnqueueRolloutRequest(one, config=CONFIG, rollout_id=one) for one in chunk]
+            await insist(store.enqueue_many_rollouts, requests)
             completions = await insist(store.query_completions, cursor, limit=1000, timeout=None)
             ended += [rollout.rollout_id for rollout in completions.rollouts if rollout.rollout_id in mine]
             cursor = completions.cursor
         assert set(ended) == mine
-        assert len(ended) == len(ids)
+        assert len(ended) == count
+        return ids
 
     async def trouble_store(self, times: int) -> None:
         """Kill the store's process so often, at any moment of its life, that of its start included."""
         chance = random.Random(times)
         for _ in range(times):
             await anyio.sleep(chance.choice([0.02, 0.2, 0.4, 0.8]))
-            self.keeper.tell("kill")
+            chance.choice(self.keepers).tell("kill")
 
     async def trouble_clock(self, offsets: Sequence[float]) -> None:
         """Put the store's wall clock off, again and again."""
@@ -111,13 +120,14 @@ class Storm:
 
 
 @contextmanager
-def open_storm(engine: str, backend: str, folder: Path) -> Generator[Storm]:
-    """Start a store: `memory`, or a database by its scheme and options."""
-    url = engine.replace("sqlite:", f"sqlite:///{folder}/run.db") if engine.startswith("sqlite:") else engine
+def open_storm(url: str, backend: str, folder: Path, *, stores: int = 1) -> Generator[Storm]:
+    """Start a store in a process of its own, or several over one database."""
     with ExitStack() as stack:
-        keeper = Keeper(url, backend)
-        stack.callback(keeper.close)
-        yield Storm(backend, folder, keeper)
+        keepers: list[Keeper] = []
+        for _ in range(stores):
+            keepers.append(Keeper(url, backend))
+            stack.callback(keepers[-1].close)
+        yield Storm(backend, folder, keepers)
 
 
 async def weather(
@@ -129,12 +139,12 @@ async def weather(
         with storm.crew(**trouble) as crew:
             async with anyio.create_task_group() as tg:
                 tg.start_soon(_fail_with, crew)
-                tg.start_soon(_fail_with, storm.keeper)
+                for keeper in storm.keepers:
+                    tg.start_soon(_fail_with, keeper)
                 tg.start_soon(storm.trouble_clock, clock)
                 async with anyio.create_task_group() as work:
                     work.start_soon(storm.trouble_store, store_kills)
-                    ids = await storm.enqueue(count)
-                    await storm.until_all_end(ids)
+                    ids = await storm.run_all(count)
                 tg.cancel_scope.cancel()
             seconds = time.monotonic() - began
             crew.tell("end")

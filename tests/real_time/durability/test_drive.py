@@ -71,6 +71,6 @@ def test_last_commits_that_are_not_synced_are_lost_but_no_other(tmp_path: Path) 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_database_that_never_syncs_is_damaged(tmp_path: Path, journal: str) -> None:
-    damaged, lost, amidst = outcomes(tmp_path, journal, "off")
+    damaged, lost, _ = outcomes(tmp_path, journal, "off")
     assert damaged > 10
     assert lost > 10

@@ -19,10 +19,15 @@ import pytest
 
 import lightactors as la
 from lightactors.errors import NotFound, SpawnError, StoreDamaged, StoreUnavailable
+from lightactors.testing.store.moves import until_waiting
 from lightactors.training.records import PromptTemplate, RolloutConfig, Span
+from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.sql import DurableStore
 from tests.real_time.durability.apsw_driver import store_over
 from tests.real_time.durability.disks import TroubledDisk, read_only, small_disk
+from tests.real_time.marks import chiefly_on
+
+pytestmark = chiefly_on("asyncio")
 
 LEASE = 0.2
 
@@ -41,7 +46,7 @@ async def opened(store: Durable) -> AsyncIterator[Durable]:
 
 
 def durable(path: Path, **options: Any) -> Durable:
-    return DurableStore(str(path), **options)  # type: ignore[abstract]
+    return open_store(str(path), **options)
 
 
 def check_file(path: Path) -> None:
@@ -129,8 +134,7 @@ async def test_claim_that_waits_outlives_a_full_disk(disk: TroubledDisk, tmp_pat
 
         async with anyio.create_task_group() as tg:
             tg.start_soon(claim)
-            while (await store.statistics()).waiters == 0:
-                await anyio.sleep(0.01)
+            await until_waiting(store, 1)
             with disk.troubled(apsw.FullError, "xWrite"), pytest.raises(StoreUnavailable):
                 await store.enqueue_rollout(0)
             await store.enqueue_rollout(1)
@@ -150,46 +154,53 @@ async def test_lease_that_ends_on_a_full_disk_ends_when_there_is_room(disk: Trou
         assert ended.attempt.status == "unresponsive"
 
 
-async def test_real_disk_that_is_full_is_written_again_when_there_is_room(tmp_path: Path) -> None:
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """Give the folder of a disk of 12 MB, if this user may make one."""
     try:
         with small_disk(tmp_path / "small", "12m") as folder:
-            ballast = folder / "ballast"
-            ballast.write_bytes(bytes(8_000_000))
-            async with opened(durable(folder / "run.db")) as store:
-                kept = []
-                with pytest.raises(
-                    StoreUnavailable, match="the disk is full; make room: nothing of this call was kept"
-                ):
-                    for number in range(10_000):
-                        input = random.Random(number).randbytes(20_000)
-                        kept.append((await store.enqueue_rollout(input, rollout_id=f"ro-{number}")).rollout_id)
-                assert kept
-                assert await ids_in(store) == kept
-                ballast.unlink()
-                await check_it_works(store)
-            check_file(folder / "run.db")
-            async with opened(durable(folder / "run.db")) as store:
-                assert (await ids_in(store))[: len(kept)] == kept
+            yield folder
     except PermissionError as error:
         pytest.skip(str(error))
+
+
+async def fill(store: Durable) -> list[str]:
+    """Enqueue until there is no room; return what was kept."""
+    kept: list[str] = []
+    while True:
+        task = random.Random(len(kept)).randbytes(20_000)
+        try:
+            kept.append((await store.enqueue_rollout(task, rollout_id=f"ro-{len(kept)}")).rollout_id)
+        except StoreUnavailable as error:
+            assert "the disk is full; make room: nothing of this call was kept" in str(error)  # noqa: PT017
+            return kept
+
+
+async def test_real_disk_that_is_full_is_written_again_when_there_is_room(small: Path) -> None:
+    ballast = anyio.Path(small / "ballast")
+    await ballast.write_bytes(bytes(8_000_000))
+    async with opened(durable(small / "run.db")) as store:
+        kept = await fill(store)
+        assert kept
+        assert await ids_in(store) == kept
+        await ballast.unlink()
+        await check_it_works(store)
+    check_file(small / "run.db")
+    async with opened(durable(small / "run.db")) as store:
+        assert (await ids_in(store))[: len(kept)] == kept
 
 
 # A file that can't be written, or is locked
 
 
-async def test_file_that_can_only_be_read_is_said_to_be_so(tmp_path: Path) -> None:
-    try:
-        with small_disk(tmp_path / "small", "8m") as folder:
-            async with opened(durable(folder / "run.db")) as store:
-                await store.enqueue_rollout(0, rollout_id="before")
-            async with opened(durable(folder / "run.db")) as store:
-                with read_only(folder):
-                    with pytest.raises(StoreUnavailable, match=r"run\.db can't be .*; check .*its permissions"):
-                        await store.enqueue_rollout(1)
-                await check_it_works(store)
-                assert (await ids_in(store))[0] == "before"
-    except PermissionError as error:
-        pytest.skip(str(error))
+async def test_file_that_can_only_be_read_is_said_to_be_so(small: Path) -> None:
+    async with opened(durable(small / "run.db")) as store:
+        await store.enqueue_rollout(0, rollout_id="before")
+    async with opened(durable(small / "run.db")) as store:
+        with read_only(small), pytest.raises(StoreUnavailable, match=r"run\.db can't be .*; check .*its permissions"):
+            await store.enqueue_rollout(1)
+        await check_it_works(store)
+        assert (await ids_in(store))[0] == "before"
 
 
 HOLDER = """
@@ -331,7 +342,7 @@ async def test_folder_is_no_file(tmp_path: Path) -> None:
     async with opened(durable(tmp_path)) as store:
         with pytest.raises(StoreUnavailable, match="is a folder; name a file in it"):
             await store.enqueue_rollout(1)
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []
 
 
 async def test_folder_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -356,20 +367,25 @@ async def test_actor_does_not_start_over_a_file_that_is_none(tmp_path: Path) -> 
     assert isinstance(raised.value.__cause__, StoreDamaged)
 
 
+def overwrite(path: Path, sound: bytes, chance: random.Random) -> None:
+    """Make it the sound file again, but for some bytes somewhere."""
+    at = chance.randrange(len(sound))
+    size = chance.choice([1, 8, 64, 4096])
+    path.write_bytes((sound[:at] + chance.randbytes(size) + sound[at + size :])[: len(sound)])
+    for companion in ("-wal", "-shm"):
+        Path(f"{path}{companion}").unlink(missing_ok=True)
+
+
 async def check_damage(path: Path, times: int) -> None:
     """Whatever is overwritten, a call is answered as before or raises `StoreDamaged`; nothing hangs or goes wrong."""
     await make_file(path)
     async with opened(durable(path)) as store:
         whole = await answers(store)
-    sound = path.read_bytes()
+    sound = await anyio.Path(path).read_bytes()
     chance = random.Random(3)
     seen = 0
     for _ in range(times):
-        at = chance.randrange(len(sound))
-        size = chance.choice([1, 8, 64, 4096])
-        path.write_bytes((sound[:at] + chance.randbytes(size) + sound[at + size :])[: len(sound)])
-        for companion in ("-wal", "-shm"):
-            Path(f"{path}{companion}").unlink(missing_ok=True)
+        overwrite(path, sound, chance)
         async with opened(durable(path)) as store:
             with anyio.fail_after(20):
                 seen += (await answers(store)) != whole

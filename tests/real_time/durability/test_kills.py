@@ -10,9 +10,15 @@ import pytest
 from tests.real_time.durability.storm import open_storm, weather
 
 
-@pytest.mark.parametrize(("engine", "anyio_backend"), [("memory", "trio"), ("sqlite:", "asyncio")])
-async def test_no_rollout_is_lost_or_acknowledged_twice(engine: str, anyio_backend_name: str, tmp_path: Path) -> None:
-    with open_storm(engine, anyio_backend_name, tmp_path) as storm:
+@pytest.mark.parametrize(
+    ("store_url", "anyio_backend"),
+    [("memory", "trio"), ("sqlite", "asyncio"), ("postgresql", "asyncio")],
+    indirect=["store_url"],
+)
+async def test_no_rollout_is_lost_or_acknowledged_twice(
+    store_url: str, anyio_backend_name: str, tmp_path: Path
+) -> None:
+    with open_storm(store_url, anyio_backend_name, tmp_path) as storm:
         figures = await weather(storm, 300)
     assert figures["kills"] >= 10
     assert figures["freezes"] >= 1
@@ -20,11 +26,11 @@ async def test_no_rollout_is_lost_or_acknowledged_twice(engine: str, anyio_backe
 
 @pytest.mark.stress
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("engine", ["memory", "sqlite:"])
+@pytest.mark.parametrize("store_url", ["memory", "sqlite", "postgresql"], indirect=True)
 async def test_no_rollout_of_ten_thousand_is_lost_or_acknowledged_twice(
-    engine: str, anyio_backend_name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+    store_url: str, anyio_backend_name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    with open_storm(engine, anyio_backend_name, tmp_path) as storm:
+    with open_storm(store_url, anyio_backend_name, tmp_path) as storm:
         figures = await weather(storm, 10_000)
     for name, figure in figures.items():
         record_property(name, figure)

@@ -122,8 +122,8 @@ def test_rollouts_that_somebody_holds_are_left_out(postgres_url: str) -> None:
         ours.commit()
         ours.begin()
         theirs.begin()
-        assert ours.rows(sql + ours.holding_free) == [(1,), (2,)]
-        assert theirs.rows(sql + theirs.holding_free) == [(3,)]
+        assert ours.rows(sql + ours.holding_free.format("rollouts")) == [(1,), (2,)]
+        assert theirs.rows(sql + theirs.holding_free.format("rollouts")) == [(3,)]
         ours.rollback()
         theirs.rollback()
 
@@ -146,7 +146,7 @@ def test_nodes_that_come_at_once_make_one_schema(postgres_url: str) -> None:
 def test_nodes_that_need_a_partition_at_once_make_it_once(postgres_url: str, postgres_server: PostgresServer) -> None:
     def write(database: PostgresDatabase, number: int) -> None:
         database.begin()
-        database.write(schema.SPANS, [span(number), span(number + PARTITION)])
+        database.insert(schema.SPANS, [span(number), span(number + PARTITION)])
         database.commit()
 
     with opened(postgres_url) as ours, opened(postgres_url) as theirs:
@@ -163,7 +163,7 @@ def test_partition_of_a_transaction_that_failed_is_made_again(postgres_url: str)
     with opened(postgres_url) as database:
         for end in (database.rollback, database.commit):
             database.begin()
-            database.write(schema.SPANS, [span(1)])
+            database.insert(schema.SPANS, [span(1)])
             end()
         assert database.rows("SELECT count(*) FROM spans") == [(1,)]
 
@@ -410,9 +410,9 @@ def test_listener_comes_back_with_the_server(postgres_url: str, postgres_server:
 
 
 def test_node_has_few_connections_and_leaves_none(postgres_url: str, postgres_server: PostgresServer) -> None:
-    before = set(threading.enumerate())
+    before, name = set(threading.enumerate()), PostgresServer.database_of(postgres_url)
     with opened(postgres_url) as database, opened(postgres_url, is_reader=True):
         database.watch(lambda: None)
-        until(lambda: len(postgres_server.backends()) == 3)
-    until(lambda: not postgres_server.backends())
+        until(lambda: len(postgres_server.backends(name)) == 3)
+    until(lambda: not postgres_server.backends(name))
     assert set(threading.enumerate()) <= before

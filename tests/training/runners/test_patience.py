@@ -10,7 +10,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from lightactors.errors import AccessDenied, ActorNotRunning, ConnectFailed, LinkLost
+from lightactors.errors import AccessDenied, ActorNotRunning, ConnectFailed, LinkLost, StoreUnavailable
 from lightactors.training.events import ExecutionEvent
 from lightactors.training.patience import insist
 from lightactors.training.records import AttemptedRollout, EnqueueRolloutRequest, Resources, RolloutConfig
@@ -109,10 +109,11 @@ async def test_most_calls_may_be_lost(seed: int) -> None:
         await check_each_ran_once(store, agent, ids)
 
 
-async def test_store_that_is_away_for_a_minute_is_waited_for() -> None:
+@pytest.mark.parametrize("error", [ConnectFailed, StoreUnavailable])
+async def test_store_that_is_away_for_a_minute_is_waited_for(error: type[Exception]) -> None:
     store = MemoryStore()
     far, agent = Far(store), Seen()
-    far.error = ConnectFailed
+    far.error = error
     back = anyio.current_time() + 60
     far.request_is_lost = lambda _: anyio.current_time() < back
     ids = await enqueue(store)

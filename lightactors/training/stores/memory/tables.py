@@ -38,7 +38,10 @@ class MemoryRollouts(Table[RolloutRow]):
     def at(self, number: int) -> RolloutRow:
         return self.rows[number]
 
-    def add(self, rollout: Rollout) -> RolloutRow:
+    def prepared(self, rollout: Rollout) -> None:
+        """Ask nothing: whatever was given is kept."""
+
+    def add(self, rollout: Rollout, prepared: None) -> RolloutRow:
         return self.append(rollout.rollout_id, RolloutRow(number=len(self.rows), record=rollout))
 
     def tries(self, entry: RolloutRow) -> Iterator[Try]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 import sys
 import zlib
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from msgspec import UNSET
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from lightactors.errors import InvalidArgument, StoreDamaged
+from lightactors.training import checks
 from lightactors.training.records import LLM, Attempt, PromptTemplate, ProxyLLM, RolloutConfig, Span, Worker
 
 T = TypeVar("T")
@@ -108,16 +108,8 @@ def _shrinks(sample: bytes) -> bool:
 def _refuse(name: str, value: object, error: Exception) -> NoReturn:
     raise InvalidArgument(
         f"{name} can't be kept on a disk: {error}; give what JSON can hold, bytes or arrays, or use a store in memory. "
-        f"It is {_shown(value)}"
+        f"It is {checks.shown(value)}"
     ) from None
-
-
-def _shown(value: object) -> str:
-    """Return the beginning of a value as text, whatever its own `__repr__` does."""
-    try:
-        return reprlib.repr(value)
-    except Exception:
-        return f"a {type(value).__name__}"
 
 
 def unpacked(body: bytes) -> memoryview | bytes:
@@ -179,7 +171,9 @@ def _packed_record(name: str, value: LLM | PromptTemplate) -> bytes:
     try:
         _decode_record(raw)
     except msgspec.ValidationError as error:
-        raise InvalidArgument(f"resources[{name!r}] can't be read again: {error}; it is {_shown(value)}") from None
+        raise InvalidArgument(
+            f"resources[{name!r}] can't be read again: {error}; it is {checks.shown(value)}"
+        ) from None
     return raw
 
 

@@ -25,7 +25,7 @@ class Database(Protocol):
     """Whether what was read stays true until `begin` says that others have written."""
 
     holding: str
-    """What a SELECT ends with whose rows nobody else may change until the transaction ends."""
+    """What a SELECT ends with whose rows nobody else may change until the transaction ends; `{}` is their table."""
 
     holding_free: str
     """The same, for those rows that nobody else holds."""
@@ -59,8 +59,12 @@ class Database(Protocol):
 
     def run(self, sql: str, *parameters: Any) -> None: ...
 
+    def insert(self, table: Table, rows: Sequence[Row]) -> None:
+        """Insert rows whose keys are new."""
+        ...
+
     def write(self, table: Table, rows: Sequence[Row]) -> None:
-        """Insert rows; those whose key is there already are replaced, if the table's rows ever change."""
+        """Insert rows; those whose key is there already are replaced."""
         ...
 
     def among(self, column: str) -> str:

@@ -10,7 +10,7 @@ import re
 import selectors
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, urlencode
@@ -67,7 +67,7 @@ WITH first AS MATERIALIZED (SELECT FROM counters WHERE name = 'finished' FOR NO 
 UPDATE counters SET value = CASE counters.name WHEN 'moment' THEN greatest(value, more) ELSE value + more END
 FROM unnest(?::text[], ?::bigint[]) AS changes (name, more), first
 WHERE counters.name = changes.name
-RETURNING counters.name, value
+RETURNING counters.name, value, pg_current_xact_id()::text
 """
 # One counter is everybody's first: nodes wait for each other at it, and never crosswise.
 
@@ -105,6 +105,9 @@ _REFUSALS = {
     "timeout expired": "check host and port in the URL, and the firewalls in between",
 }
 """What to do about a connection that can't be had, by words of the driver's text."""
+
+_COMING_BACK = ("starting up", "shutting down", "recovery mode", "not yet accepting", "too many clients")
+"""Words of the driver's text about a server that will soon take connections."""
 
 _names = itertools.count()
 
@@ -167,7 +170,11 @@ class Server:
             **options, autocommit=True, cursor_factory=driver.RawCursor
         )
         settings = _SESSION.format(schema=self.schema, synchronous=self.synchronous)
-        connection.execute(settings.encode())
+        try:
+            connection.execute(settings.encode())
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
@@ -184,8 +191,8 @@ class PostgresDatabase:
     """A connection to a server (see `Database`)."""
 
     keeps = False
-    holding = " FOR NO KEY UPDATE"
-    holding_free = " FOR NO KEY UPDATE SKIP LOCKED"
+    holding = " FOR NO KEY UPDATE OF {}"
+    holding_free = " FOR NO KEY UPDATE OF {} SKIP LOCKED"
 
     def __init__(self, server: Server, *, is_reader: bool = False) -> None:
         self._driver = load_driver()
@@ -199,6 +206,7 @@ class PostgresDatabase:
         self._listener: Listener | None = None
         self._partitions: set[int] = set()
         self._has_to_tell = False
+        self._transaction: str | None = None
         self._is_told = threading.Event()
         self._next_look = 0.0
 
@@ -208,9 +216,12 @@ class PostgresDatabase:
     # The connection
 
     def open(self) -> None:
+        self._disconnect()
         try:
             self._connect()
         except self._driver.Error as error:
+            if self._is_reader or any(words in str(error) for words in _COMING_BACK):
+                raise Interrupted(f"{self._server} can't be reached: {_first_line(error)}") from error
             raise self._refusal(error) from error
         try:
             with self._explained():
@@ -348,32 +359,29 @@ class PostgresDatabase:
 
     def begin(self) -> bool:
         has_news = self.has_news()
-        with self._explained():
-            self._execute("BEGIN")
+        self._command("BEGIN")
         if has_news:
             self._is_told.clear()
             self._next_look = time.monotonic() + _SWEEP_SECONDS
         return has_news
 
     def begin_to_read(self) -> None:
-        with self._explained():
-            self._execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self._command("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def commit(self) -> None:
-        ((number, *_),) = self.rows(*self._last_words())
-        self._has_to_tell = False
+        # By this number the server knows the transaction; None: it has written nothing.
+        number = self._transaction or self.rows("SELECT pg_current_xact_id_if_assigned()::text")[0][0]
+        notice = f"NOTIFY {self._server.channel}, '{self._name}'; " if self._has_to_tell else ""
+        self._begin_anew()
         try:
-            self.run("COMMIT")
+            self._command(f"{notice}COMMIT")
         except Interrupted as error:
             if not self._find_out(number, error):
                 raise
 
-    def _last_words(self) -> tuple[str, ...]:
-        """Return what to ask before a commit: by which number the server knows the transaction, if it wrote."""
-        if not self._has_to_tell:
-            return ("SELECT pg_current_xact_id_if_assigned()::text",)
-        notify = "SELECT pg_current_xact_id_if_assigned()::text, pg_notify(?, ?)"
-        return notify, self._server.channel, self._name
+    def _begin_anew(self) -> None:
+        self._has_to_tell = False
+        self._transaction = None
 
     def _find_out(self, number: str | None, error: Interrupted) -> bool:
         """Ask the server what has become of a transaction; tell whether it was committed."""
@@ -393,7 +401,7 @@ class PostgresDatabase:
                 return bool(status == "committed")
 
     def rollback(self) -> None:
-        self._has_to_tell = False
+        self._begin_anew()
         self._partitions.clear()  # one that was just made is gone
         if self._connection is not None and not self._connection.closed:
             with contextlib.suppress(self._driver.Error):
@@ -412,28 +420,33 @@ class PostgresDatabase:
         with self._explained():
             self._execute(sql, parameters)
 
-    def write(self, table: Table, rows: Sequence[Row]) -> None:
+    def insert(self, table: Table, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        with self._explained():
-            if table.changes:
-                self._execute(_upsert(table), [list(column) for column in zip(*rows, strict=True)])
-            else:
-                self._copy(table, rows)
-
-    def _copy(self, table: Table, rows: Sequence[Row]) -> None:
         if table is schema.SPANS:
             for partition in sorted({number // PARTITION for number, *_ in rows}):
                 self._need_partition(partition)
-        with self._cursor.copy(_copying(table)) as copy:
+        with self._explained(), self._connected().copy(_copying(table)) as copy:
             copy.set_types([_COPIED[column.kind] for column in table.columns])
             for row in rows:
                 copy.write_row(row)
 
+    def write(self, table: Table, rows: Sequence[Row]) -> None:
+        if rows:
+            self.run(_upsert(table), *([*column] for column in zip(*rows, strict=True)))
+
+    def _command(self, sql: str) -> None:
+        """Run statements that take and give nothing, in one journey."""
+        with self._explained():
+            self._connected().execute(sql.encode(), prepare=False, binary=False)
+
     def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        self._connected().execute(_numbered(sql), parameters)
+
+    def _connected(self) -> Any:
         if self._cursor is None:
             raise Interrupted(f"there is no connection to {self._server}")
-        self._cursor.execute(_numbered(sql), parameters)
+        return self._cursor
 
     # What differs between databases
 
@@ -447,7 +460,9 @@ class PostgresDatabase:
         return f"strpos({column}, ?) > 0"
 
     def count(self, changes: Mapping[str, int]) -> dict[str, int]:
-        return dict(self.rows(_COUNT, list(changes), list(changes.values())))
+        rows = self.rows(_COUNT, list(changes), list(changes.values()))
+        self._transaction = rows[0][2]
+        return {name: value for name, value, _ in rows}
 
     def numbers(self, name: str, count: int) -> list[int]:
         rows = self.rows(f"SELECT nextval('{name}_numbers') FROM generate_series(1, ?)", count)
@@ -481,7 +496,7 @@ class PostgresDatabase:
     # Errors
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self) -> Generator[None]:
         try:
             yield
         except self._driver.Error as error:

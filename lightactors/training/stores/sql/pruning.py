@@ -56,7 +56,7 @@ def _oldest(tables: SqlTables) -> list[_Old]:
     database = tables.database
     rows = database.rows(
         f"SELECT number, finish, end_time, body FROM rollouts WHERE finish > 0 ORDER BY finish LIMIT ?"
-        f"{tables.holding_free}",
+        f"{tables.holding_free.format('rollouts')}",
         _ROLLOUTS,
     )
     sizes = {

@@ -22,14 +22,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: its columns, its key, what else is unique, what it is looked up by, and whether rows ever change."""
+    """A table: its columns, its key, what else is unique, and what it is looked up by."""
 
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     unique: tuple[tuple[str, ...], ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
-    changes: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,7 +65,6 @@ SPANS = Table(
     ),
     ("number", "ordinal"),
     unique=(("number", "attempt", "sequence_id", "span_id"),),
-    changes=False,
 )
 RESOURCES = Table(
     "resources",

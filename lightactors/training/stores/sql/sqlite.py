@@ -6,7 +6,8 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,10 +185,15 @@ class SqliteDatabase:
         with self._explained():
             self._connection.execute(sql, parameters)
 
-    def write(self, table: Table, rows: Sequence[Row]) -> None:
+    def insert(self, table: Table, rows: Sequence[Row]) -> None:
         if rows:
             with self._explained():
                 self._connection.executemany(_insertion(table), rows)
+
+    def write(self, table: Table, rows: Sequence[Row]) -> None:
+        if rows:
+            with self._explained():
+                self._connection.executemany(_upsert(table), rows)
 
     # What differs between databases
 
@@ -240,7 +246,7 @@ class SqliteDatabase:
     # Errors
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self) -> Generator[None]:
         try:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -276,16 +282,13 @@ def _ending(table: Table) -> str:
     return " WITHOUT ROWID" if len(table.key) > 1 or table.columns[0].kind == "text" else ""
 
 
-_insertions: dict[str, str] = {}
-
-
+@lru_cache
 def _insertion(table: Table) -> str:
-    if table.name not in _insertions:
-        names = table.names
-        values = ", ".join("?" * len(names))
-        statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values})"
-        if table.changes:
-            changes = ", ".join(f"{name} = excluded.{name}" for name in names if name not in table.key)
-            statement += f" ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changes}"
-        _insertions[table.name] = statement
-    return _insertions[table.name]
+    names = table.names
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+
+
+@lru_cache
+def _upsert(table: Table) -> str:
+    changes = ", ".join(f"{name} = excluded.{name}" for name in table.names if name not in table.key)
+    return f"{_insertion(table)} ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changes}"

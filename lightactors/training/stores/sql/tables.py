@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from lightactors.training import checks
 from lightactors.training.records import ResourcesUpdate, Rollout, RolloutConfig, Span, Worker
-from lightactors.training.stores import arguments, queries
+from lightactors.training.stores import queries
 from lightactors.training.stores.queries import EVERYTHING, Page, Predicate
 from lightactors.training.stores.sql import bodies, foresight, schema
 from lightactors.training.stores.sql.database import Database, Row
@@ -56,9 +56,7 @@ class Kept(Entry, gc=False, eq=False, kw_only=True):
 
     def snapshot(self) -> Rollout:
         """Return the record to hand out: it is shared with nobody, as if it had just been read."""
-        record = super().snapshot()
-        task = arguments.copied(record.input)
-        return record if task is record.input else replace(record, input=task)
+        return replace(super().snapshot(), input=bodies.anything(self.input_body))
 
     @property
     def is_leased(self) -> bool:
@@ -176,7 +174,7 @@ class SqlRollouts:
 
     def fetch(self, condition: str, *parameters: Any, holding: str | None = None) -> list[Kept]:
         """Return the rollouts for which a condition holds, which nobody else can change meanwhile."""
-        ending = self._tables.holding if holding is None else holding
+        ending = (self._tables.holding if holding is None else holding).format("r")
         rows = self._database.rows(f"{SELECT} WHERE {condition}{ending}", *parameters)
         return [self._take_in(row) for row in rows]
 
@@ -189,8 +187,11 @@ class SqlRollouts:
         rows = self._database.rows(sql, *parameters)
         return [self._by_number.get(row[0]) or self._entry(row) for row in rows]
 
-    def add(self, rollout: Rollout) -> Kept:
-        body = bodies.packed("input", rollout.input)
+    def prepared(self, rollout: Rollout) -> bytes:
+        """Return the body of the input."""
+        return bodies.packed("input", rollout.input)
+
+    def add(self, rollout: Rollout, body: bytes) -> Kept:
         # As it will be read: who asks now and who asks tomorrow get the same.
         record = replace(rollout, input=bodies.anything(body))
         entry = Kept(number=self.numbers.next(), record=record, input_body=body, saved_tries={})
@@ -297,21 +298,25 @@ class SqlRollouts:
 
     def flush(self) -> None:
         """Write what has changed."""
+        new: list[Row] = []
         changed: list[Row] = []
+        new_inputs: list[Row] = []
         inputs: list[Row] = []
         attempts: list[Row] = []
         for entry in self._seen.values():
             row = entry.row()
             if row != entry.saved:
                 entry.version += 1
-                changed.append((*row[:11], entry.version, row[11]))
+                (new if entry.saved is None else changed).append((*row[:11], entry.version, row[11]))
                 entry.saved = row
             if entry.input_body is not entry.saved_input:
-                inputs.append((entry.number, entry.input_body))
+                (new_inputs if entry.saved_input is None else inputs).append((entry.number, entry.input_body))
                 entry.saved_input = entry.input_body
             if entry.latest is not None and entry.latest.before is not None:
                 attempts += self._changed_tries(entry)
+        self._database.insert(schema.ROLLOUTS, new)
         self._database.write(schema.ROLLOUTS, changed)
+        self._database.insert(schema.INPUTS, new_inputs)
         self._database.write(schema.INPUTS, inputs)
         self._database.write(schema.ATTEMPTS, attempts)
 
@@ -537,7 +542,8 @@ class SqlWorkers:
             return
         condition = self._database.among("worker_id")
         rows = self._database.rows(
-            f"SELECT number, worker_id, body FROM workers WHERE {condition} ORDER BY number{self._tables.holding}",
+            f"SELECT number, worker_id, body FROM workers WHERE {condition} ORDER BY number"
+            f"{self._tables.holding.format('workers')}",
             self._database.listed(missing),
         )
         self._rows.update(dict.fromkeys(missing, (0, None)))
@@ -716,7 +722,7 @@ class SqlSpans:
         return SpanStatistics(counters["spans"], counters["span_bytes"], 0, 0, 0, 0)
 
     def flush(self) -> None:
-        self._database.write(schema.SPANS, list(self._new.values()))
+        self._database.insert(schema.SPANS, list(self._new.values()))
         self._new.clear()
 
     def forget(self) -> None:

@@ -120,7 +120,7 @@ class Worker:
                 transact(calls)
                 return
             except Interrupted as error:
-                self._recover()
+                self._roll_back()
                 if time.monotonic() > deadline:
                     _answer(calls, StoreUnavailable(f"{error}, and has been for {self._patience:g} s; try again later"))
                     return
@@ -130,6 +130,8 @@ class Worker:
                     _answer(calls, StoreUnavailable(f"the store was closed while {error}"))
                     raise _Closing from None
                 pause = min(2 * pause, _PAUSES[1])
+                with contextlib.suppress(Interrupted):  # the next attempt will say it again
+                    self._database.recover()
             except Exception as error:
                 self._roll_back()
                 if len(calls) <= 1 or isinstance(error, StoreUnavailable):
@@ -155,11 +157,6 @@ class Worker:
             raise
 
     is_reader = False
-
-    def _recover(self) -> None:
-        self._roll_back()
-        with contextlib.suppress(Interrupted):  # the next attempt will say it again
-            self._database.recover()
 
     def _roll_back(self) -> None:
         self._database.rollback()
