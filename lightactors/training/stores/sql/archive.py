@@ -53,6 +53,9 @@ class Archive:
     def __init__(self, url: str) -> None:
         self._address, _ = retention_of(url)
         self._database = database_of(self._address)(True)
+        path = path_of(self._database)
+        if path is not None:
+            self._database = SqliteDatabase(path, is_reader=True, connect=_connect_to_look)
         self._tables = SqlTables(self._database, is_reader=True)
 
     @property
@@ -211,6 +214,14 @@ def check_file(path: str) -> None:
 
 def _is_in_use(path: str) -> bool:
     return Path(f"{path}-wal").exists()
+
+
+def _connect_to_look(path: str, *, is_reader: bool) -> sqlite3.Connection:
+    # One that might write, where it can: only such a one takes away in the end what SQLite puts beside the file.
+    uri = f"{Path(path).absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = 1")
+    return connection
 
 
 def _connect_to_what_is_not_in_use(path: str, *, is_reader: bool) -> sqlite3.Connection:
