@@ -17,7 +17,7 @@ from lightactors.training.records import ROLLOUT_STATUSES, Attempt, AttemptedRol
 from lightactors.training.stores.queries import page_of
 from lightactors.training.stores.retention import Retention, retention_of
 from lightactors.training.stores.sql import bodies, pruning
-from lightactors.training.stores.sql.database import Database
+from lightactors.training.stores.sql.database import Database, Interrupted
 from lightactors.training.stores.sql.locations import database_of, shown
 from lightactors.training.stores.sql.sqlite import SqliteDatabase
 from lightactors.training.stores.sql.tables import SqlTables
@@ -65,7 +65,8 @@ class Archive:
 
     def __enter__(self) -> Archive:
         try:
-            self._open()
+            with _patient():
+                self._open()
         except BaseException:
             self._database.close()
             raise
@@ -97,12 +98,13 @@ class Archive:
 
     @contextlib.contextmanager
     def _look(self) -> Generator[Database]:
-        self._database.begin_to_read()
-        self._tables.forget()
-        try:
-            yield self._database
-        finally:
-            self._database.rollback()
+        with _patient():
+            self._database.begin_to_read()
+            self._tables.forget()
+            try:
+                yield self._database
+            finally:
+                self._database.rollback()
 
     # Figures
 
@@ -196,6 +198,15 @@ class Archive:
             if not rows:
                 return
             number, ordinal, _ = rows[-1]
+
+
+@contextlib.contextmanager
+def _patient() -> Generator[None]:
+    """Say of what may pass by itself that it is so: who looks may look again."""
+    try:
+        yield
+    except Interrupted as error:
+        raise StoreUnavailable(f"{error}; check the address and that it can be reached, or try again later") from error
 
 
 def path_of(database: Database) -> str | None:
