@@ -6,7 +6,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,8 +130,18 @@ def open_storm(url: str, backend: str, folder: Path, *, stores: int = 1) -> Gene
         yield Storm(backend, folder, keepers)
 
 
+async def calm() -> None:
+    """Trouble nothing more."""
+
+
 async def weather(
-    storm: Storm, count: int, *, store_kills: int = 0, clock: Sequence[float] = (), **trouble: Any
+    storm: Storm,
+    count: int,
+    *,
+    store_kills: int = 0,
+    clock: Sequence[float] = (),
+    more: Callable[[], Coroutine[Any, Any, None]] = calm,
+    **trouble: Any,
 ) -> dict[str, float]:
     """Have a crew run so many rollouts while it and the store are troubled; check everything, and return figures."""
     async with la.open_system("algorithm"):
@@ -144,6 +154,7 @@ async def weather(
                 tg.start_soon(storm.trouble_clock, clock)
                 async with anyio.create_task_group() as work:
                     work.start_soon(storm.trouble_store, store_kills)
+                    work.start_soon(more)
                     ids = await storm.run_all(count)
                 tg.cancel_scope.cancel()
             seconds = time.monotonic() - began
@@ -153,7 +164,7 @@ async def weather(
         verdict = await storm.verdict(ids)
         statistics = await (await joined(storm.path)).statistics()
         assert statistics.fenced >= verdict.refused
-        if not store_kills:  # else what was refused may have been asked again
+        if not store_kills and more is calm:  # else what was refused may have been asked again
             assert statistics.fenced <= verdict.refused + verdict.unanswered
     return {
         "seconds": round(seconds, 1),

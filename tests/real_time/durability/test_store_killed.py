@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
+import anyio
+import psycopg
 import pytest
 
 import lightactors as la
+from tests.postgres import PostgresServer
 from tests.real_time.durability import bulk
 from tests.real_time.durability.crew import joined
 from tests.real_time.durability.storm import Keeper, open_storm, weather
@@ -64,6 +71,45 @@ async def test_store_killed_a_hundred_times_has_what_it_acknowledged(
     check_file(tmp_path / "run.db")
     for name, figure in figures.items():
         record_property(name, figure)
+
+
+async def crash(server: PostgresServer, times: int) -> None:
+    """Kill one of PostgreSQL's processes so often, which takes this for a crash of all and starts anew."""
+    chance = random.Random(times)
+    for _ in range(times):
+        await anyio.sleep(chance.uniform(0.2, 1.0))
+        backends = await anyio.to_thread.run_sync(server.backends)
+        if backends:
+            with suppress(ProcessLookupError):
+                os.kill(chance.choice(backends), signal.SIGKILL)
+        await anyio.to_thread.run_sync(until_ready, server)
+
+
+def until_ready(server: PostgresServer) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with suppress(psycopg.OperationalError):
+            server.query("SELECT 1")
+            return
+        time.sleep(0.02)
+    raise TimeoutError(server.log()[-2000:])
+
+
+@pytest.mark.parametrize(
+    ("count", "crashes"),
+    [(60, 2), pytest.param(2_000, 30, marks=[pytest.mark.stress, pytest.mark.timeout(400)])],
+)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_store_outlives_the_crashes_of_postgresql(
+    postgres_url: str,
+    postgres_server: PostgresServer,
+    anyio_backend_name: str,
+    tmp_path: Path,
+    count: int,
+    crashes: int,
+) -> None:
+    with open_storm(postgres_url, anyio_backend_name, tmp_path) as storm:
+        await weather(storm, count, more=partial(crash, postgres_server, crashes), period=0.3)
 
 
 @pytest.mark.stress
