@@ -82,6 +82,8 @@ class Archive:
         try:
             self._database.open()
             self._check()
+        except Interrupted as error:
+            raise StoreUnavailable(str(error)) from error
         except StoreUnavailable:
             if path is None or _is_in_use(path):
                 raise
