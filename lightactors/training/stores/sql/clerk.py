@@ -303,10 +303,15 @@ class Clerk(Desk):
 
     def time_out(self, now: float) -> None:
         """Answer those whose time is over."""
+        due: list[tuple[float, int, Call]] = []
         while self.next_timeout <= now:
-            _, _, call = heapq.heappop(self._deadlines)
+            due.append(heapq.heappop(self._deadlines))
+        for deadline in due:
+            call = deadline[-1]
             if call not in self._answers:
                 self._answers[call] = self._waits[call].end(self)
+            # Not before the transaction is committed are they gone.
+            heapq.heappush(self._deadlines, deadline)
 
     def give_up(self, call: Call) -> None:
         """Let a call go that nobody waits for any more; what it has claimed goes back."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import threading
@@ -46,6 +45,7 @@ class Worker:
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._closing = threading.Event()
         self._rests_until = 0.0  # from what comes up by itself, after it failed
+        self._is_interrupted = False  # and the connection may not be fit for another transaction
         self._clerk: Clerk | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -115,12 +115,16 @@ class Worker:
         deadline, pause = time.monotonic() + self._patience, _PAUSES[0]
         while True:
             try:
+                if self._is_interrupted:
+                    self._database.recover()
+                    self._is_interrupted = False
                 if self._clerk is None:
                     self._open()
                 transact(calls)
                 return
             except Interrupted as error:
                 self._roll_back()
+                self._is_interrupted = True
                 if time.monotonic() > deadline:
                     _answer(calls, StoreUnavailable(f"{error}, and has been for {self._patience:g} s; try again later"))
                     return
@@ -130,8 +134,6 @@ class Worker:
                     _answer(calls, StoreUnavailable(f"the store was closed while {error}"))
                     raise _Closing from None
                 pause = min(2 * pause, _PAUSES[1])
-                with contextlib.suppress(Interrupted):  # the next attempt will say it again
-                    self._database.recover()
             except Exception as error:
                 self._roll_back()
                 if len(calls) <= 1 or isinstance(error, StoreUnavailable):
@@ -198,6 +200,9 @@ class Writer(Worker):
             return self._database.has_news()
         except Interrupted:
             return True
+        except Exception as error:
+            self._give_up([], error)
+            return False
 
     def _transact(self, calls: list[Call]) -> None:
         clerk = self._clerk
