@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeGuard, TypeVar
 
 from lightactors import errors
 from lightactors.errors import InvalidArgument
@@ -40,9 +40,13 @@ def instance(name: str, value: object, kind: type[T]) -> T:
 
 def text(name: str, value: object) -> str:
     """Accept a string that can be an id: not empty, and nothing in it that a log or a database would stumble over."""
-    if not isinstance(value, str) or not value or not value.isprintable():
+    if not is_text(value):
         refuse(name, value, "give a string that is not empty, of printable characters")
     return value
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value != "" and value.isprintable()
 
 
 def string(name: str, value: object) -> str:

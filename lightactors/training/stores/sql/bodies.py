@@ -86,6 +86,12 @@ def packed(name: str, value: object, given: object = UNSET) -> bytes:
     return _body(_packed(name, value, given))
 
 
+def check(name: str, value: object) -> None:
+    """Raise `InvalidArgument`, naming it, for a value that no bytes stand for; its call alone is to be refused."""
+    if value is not None:
+        _packed(name, value)
+
+
 def _packed(name: str, value: object, given: object = UNSET) -> bytes:
     try:
         return _encoder.encode(value)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -156,18 +157,29 @@ class Clerk(Desk):
         self._claim_of: dict[str, Call] = {}  # by worker: the claim that waits and can be called off
         self._deadlines: list[tuple[float, int, Call]] = []
         self._tickets = itertools.count()
+        self._looked_at = self._seen_ends = (
+            0,
+            0,
+        )  # ends and prunings, as of the last look that counts, and of the last
+        # What is owed until it was done in a transaction that was committed:
+        self._has_to_look = True
+        self._has_to_look_at_leases = True
         self._next_look_at_leases = 0.0
         # Of this transaction:
         self._new: dict[Call, Wait] = {}
+        self._new_claim_of: dict[str, Call] = {}
         self._answers: dict[Call, object] = {}
         self._line: deque[Call] | None = None
+        self._has_looked_at_leases = False
 
     # A transaction
 
     def begin(self) -> None:
         self._new.clear()
+        self._new_claim_of.clear()
         self._answers.clear()
         self._line = None
+        self._has_looked_at_leases = False
         self.audience.has_work = self.audience.is_news = False
         self.audience.ended_ids.clear()
         self.audience.called_off.clear()
@@ -185,6 +197,8 @@ class Clerk(Desk):
         self._call_off()
         if isinstance(value, (ClaimWait, EndsWait, CompletionsWait)):
             self._new[call] = value
+            if worker_id := _can_be_called_off(value):
+                self._new_claim_of[worker_id] = call
             if self._line is not None and isinstance(value, ClaimWait):
                 self._line.append(call)
         else:
@@ -212,10 +226,9 @@ class Clerk(Desk):
 
     def _call_off(self) -> None:
         for worker_id, claim_id in self.audience.called_off:
-            waiting = self._claim_of.get(worker_id)
-            for call in [*self._new, *([] if waiting is None else [waiting])]:
-                wait = self._wait_of(call)
-                if isinstance(wait, ClaimWait) and wait.is_called_off_by(worker_id, claim_id):
+            for call in (self._claim_of.get(worker_id), self._new_claim_of.get(worker_id)):
+                wait = None if call is None else self._wait_of(call)
+                if call is not None and isinstance(wait, ClaimWait) and wait.is_called_off_by(worker_id, claim_id):
                     self._answers.setdefault(call, wait.end(self))
         self.audience.called_off.clear()
 
@@ -258,6 +271,11 @@ class Clerk(Desk):
 
     def committed(self) -> None:
         """Tell everybody what has come of the transaction."""
+        self._has_to_look = False
+        self._looked_at = self._seen_ends
+        if self._has_looked_at_leases:
+            self._has_to_look_at_leases = False
+            self._next_look_at_leases = time.monotonic() + _SECONDS_BETWEEN_LEASES
         for wait in [*self._waits.values(), *self._new.values()]:
             if isinstance(wait, EndsWait):
                 wait.missing -= self.audience.ended_ids
@@ -280,8 +298,8 @@ class Clerk(Desk):
         self._waits[call] = wait
         if wait.timeout is not None:
             heapq.heappush(self._deadlines, (call.received + wait.timeout, next(self._tickets), call))
-        if isinstance(wait, ClaimWait) and wait.claimant.claim_id is not None and wait.claimant.worker_id is not None:
-            self._claim_of[wait.claimant.worker_id] = call
+        if worker_id := _can_be_called_off(wait):
+            self._claim_of[worker_id] = call
 
     def _leave(self, call: Call) -> None:
         wait = self._waits.pop(call, None)
@@ -306,12 +324,10 @@ class Clerk(Desk):
         due: list[tuple[float, int, Call]] = []
         while self.next_timeout <= now:
             due.append(heapq.heappop(self._deadlines))
-        for deadline in due:
-            call = deadline[-1]
-            if call not in self._answers:
-                self._answers[call] = self._waits[call].end(self)
-            # Not before the transaction is committed are they gone.
-            heapq.heappush(self._deadlines, deadline)
+        for one in due:
+            # Should this transaction be rolled back, they are due again.
+            heapq.heappush(self._deadlines, one)
+            self._answers.setdefault(one[2], self._waits[one[2]].end(self))
 
     def give_up(self, call: Call) -> None:
         """Let a call go that nobody waits for any more; what it has claimed goes back."""
@@ -323,19 +339,42 @@ class Clerk(Desk):
             self._ledger.take_back([one for one in claimed if isinstance(one, AttemptedRollout)])
             self._hand_out()
 
-    def look(self, now: float) -> None:
-        """See what others have done: work for those who wait, ends, and now and then leases to watch."""
-        self.audience.has_work = True
-        self.tables.queue.wanted = max(1, self.audience.waiters)
-        missing = {i for wait in self._waits.values() if isinstance(wait, EndsWait) for i in wait.missing}
-        self.audience.ended_ids.update(self.tables.rollouts.finished_among(missing))
-        if any(isinstance(wait, CompletionsWait) for wait in self._waits.values()):
-            self.audience.ended_ids.add("")
-        if now >= self._next_look_at_leases:
-            self._next_look_at_leases = now + _SECONDS_BETWEEN_LEASES
+    def look_around(self, now: float, *, others_wrote: bool) -> None:
+        """See what others have done; what is rolled back, or comes too early for leases, is still to be done later."""
+        if others_wrote:
+            self.tables.forget()
+            self._has_to_look = self._has_to_look_at_leases = True
+        if self._has_to_look:
+            self._look()
+        if now >= self.next_look_at_leases:
+            self._has_looked_at_leases = True
             for entry in self.tables.rollouts.leased_elsewhere():
                 self._ledger.watch(entry)
+
+    @property
+    def next_look_at_leases(self) -> float:
+        """The moment at which to look for attempts that others have begun; infinite while there are none."""
+        return self._next_look_at_leases if self._has_to_look_at_leases else math.inf
+
+    def _look(self) -> None:
+        self.audience.has_work = True
+        self.tables.queue.wanted = max(1, self.audience.waiters)
+        self.audience.ended_ids.update(self._ended_elsewhere())
         self._hand_out()
+
+    def _ended_elsewhere(self) -> Iterable[str]:
+        """Return the ids of rollouts that have ended, or gone, since the last look, if anybody waits for any."""
+        counters = self.tables.counters
+        before, self._seen_ends = self._looked_at, (counters["finished"], counters["pruned"])
+        if before == self._seen_ends or not any(
+            isinstance(w, (EndsWait, CompletionsWait)) for w in self._waits.values()
+        ):
+            return ()
+        ended = self.tables.finished.ids_after(before[0])
+        if before[1] == self._seen_ends[1]:
+            return ended
+        missing = {i for wait in self._waits.values() if isinstance(wait, EndsWait) for i in wait.missing}
+        return {*ended, *(missing - self.tables.rollouts.open_among(missing))}
 
     # The methods that may wait
 
@@ -378,6 +417,7 @@ class Clerk(Desk):
     def wait_for_rollouts(self, *, rollout_ids: Sequence[str], timeout: float | None = None) -> Any:
         may_wait = queries.check_timeout(timeout)
         ids = list(dict.fromkeys(checks.several("rollout_ids", rollout_ids)))
+        self.tables.rollouts.prefetch(filter(checks.is_text, ids))
         missing = {rollout_id for rollout_id in ids if not self._ledger.entry(rollout_id).is_finished}
         return EndsWait(ids, missing, timeout) if may_wait and missing else self.finished_among(ids)
 
@@ -386,3 +426,8 @@ class Clerk(Desk):
         self.tables.rollouts.prefetch(rollout_ids)
         entries = (self._ledger.find(rollout_id) for rollout_id in rollout_ids)
         return [self._ledger.handed_out(entry) for entry in entries if entry is not None and entry.is_finished]
+
+
+def _can_be_called_off(wait: Wait) -> str | None:
+    """Return the worker by whose name a wait can be called off, if it can."""
+    return wait.claimant.worker_id if isinstance(wait, ClaimWait) and wait.claimant.claim_id is not None else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightactors.contract import contract_of
+from lightactors.training import checks
 from lightactors.training.records import EnqueueRolloutRequest, Span
 from lightactors.training.stores.contract import Store
 
@@ -45,9 +46,9 @@ def of(calls: Iterable[tuple[str, tuple[Any, ...], Mapping[str, Any]]]) -> Fores
 
 
 def _see(seen: Foresight, name: str, given: Mapping[str, Any]) -> None:
-    seen.rollout_ids += filter(_is_text, _rollout_ids(given))
+    seen.rollout_ids += filter(checks.is_text, _rollout_ids(given))
     worker_id = given.get("worker_id")
-    if isinstance(worker_id, str) and _is_text(worker_id):
+    if checks.is_text(worker_id):
         seen.worker_ids.append(worker_id)
         if name in _OF_HOLDERS or given.get("claim_id") is not None:
             seen.holders.append(worker_id)
@@ -76,8 +77,3 @@ def _rollout_ids(given: Mapping[str, Any]) -> Iterable[Any]:
 
 def _several(value: object) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
-
-
-def _is_text(value: object) -> bool:
-    # What a database can't take is refused when its own call comes.
-    return isinstance(value, str) and value.isprintable()

@@ -127,6 +127,7 @@ class SqlRollouts:
         self._by_id: dict[str, Kept] = {}
         self._by_number: OrderedDict[int, Kept] = OrderedDict()  # the last used last
         self._seen: dict[int, Kept] = {}  # in this transaction
+        self._peeked: list[Kept] = []  # in this transaction, for their leases
         self._absent: set[str] = set()  # ids that were looked for in this transaction
         self._size = 0
         self.numbers = Series(tables.database, "rollout")
@@ -189,6 +190,7 @@ class SqlRollouts:
 
     def prepared(self, rollout: Rollout) -> bytes:
         """Return the body of the input."""
+        bodies.check("metadata", rollout.metadata)
         return bodies.packed("input", rollout.input)
 
     def add(self, rollout: Rollout, body: bytes) -> Kept:
@@ -209,8 +211,12 @@ class SqlRollouts:
                 self._size -= _ENTRY_BYTES + len(entry.input_body)
 
     def put(self, entry: Kept, record: Rollout) -> None:
+        if record.metadata is not entry.record.metadata:
+            bodies.check("metadata", record.metadata)
         if record.input is not entry.record.input:
+            self._size -= len(entry.input_body)
             entry.input_body = bodies.packed("input", record.input)
+            self._size += len(entry.input_body)
             record = replace(record, input=bodies.anything(entry.input_body))
         entry.record = record
 
@@ -273,13 +279,14 @@ class SqlRollouts:
             last_sequence_id=rest.last_sequence_id,
             highest_sequence_id=rest.highest_sequence_id,
             next_ordinal=rest.next_ordinal,
-            saved=(*row[:11], body),
             saved_input=input_body,
             saved_tries={},
         )
         if rest.attempt is not None:
             started, heard = self._times(entry, rest.attempt.attempt_id)
             entry.latest = Try(rest.attempt, started, heard, None, rest.claim_id)
+        # Made anew, and not what was read: an int in place of a float is no change.
+        entry.saved = entry.row()
         return entry
 
     def _times(self, entry: Kept, attempt_id: str) -> tuple[float, float]:
@@ -332,9 +339,11 @@ class SqlRollouts:
 
     def committed(self) -> None:
         """Note the leases of what was looked at, and keep no more than there is room for."""
-        for entry in self._seen.values():
+        for entry in (*self._peeked, *self._seen.values()):
             self._note_lease(entry)
-            self._by_number.move_to_end(entry.number)
+        for number in self._seen:
+            self._by_number.move_to_end(number)
+        self._peeked.clear()
         self._seen.clear()
         self._absent.clear()
         while self._size > _KEPT_BYTES:
@@ -346,6 +355,7 @@ class SqlRollouts:
         self._by_id.clear()
         self._by_number.clear()
         self._seen.clear()
+        self._peeked.clear()
         self._absent.clear()
         self._size = 0
         self.numbers.forget()
@@ -359,24 +369,23 @@ class SqlRollouts:
             self.leases.pop(entry.number, None)
 
     def leased_elsewhere(self) -> list[Kept]:
-        """Return those with an open attempt and a deadline that this process does not know; now it does."""
+        """Return those with an open attempt and a deadline that this process does not know; once committed it does."""
         rows = self._database.rows("SELECT number FROM rollouts WHERE leased IS NOT NULL")
         numbers = [number for (number,) in rows if number not in self.leases]
         entries = self.peek(self._database.among("r.number"), self._database.listed(numbers)) if numbers else []
-        for entry in entries:
-            self._note_lease(entry)
+        self._peeked += entries
         return entries
 
-    def finished_among(self, rollout_ids: Iterable[str]) -> list[str]:
-        """Return the ids of those that are finished in the database."""
+    def open_among(self, rollout_ids: Iterable[str]) -> set[str]:
+        """Return the ids of those that are in the database and not finished."""
         listed = list(rollout_ids)
         if not listed:
-            return []
+            return set()
         condition = self._database.among("rollout_id")
         rows = self._database.rows(
-            f"SELECT rollout_id FROM rollouts WHERE {condition} AND finish IS NOT NULL", self._database.listed(listed)
+            f"SELECT rollout_id FROM rollouts WHERE {condition} AND finish IS NULL", self._database.listed(listed)
         )
-        return [rollout_id for (rollout_id,) in rows]
+        return {rollout_id for (rollout_id,) in rows}
 
 
 class SqlQueue:
@@ -469,6 +478,11 @@ class SqlFinished:
             entry.finish = number
         self._new.clear()
 
+    def ids_after(self, cursor: int) -> list[str]:
+        """Return the ids of those behind the cursor."""
+        rows = self._tables.database.rows("SELECT rollout_id FROM rollouts WHERE finish > ?", cursor)
+        return [rollout_id for (rollout_id,) in rows]
+
     def is_beyond(self, cursor: int) -> bool:
         self._tables.flush()
         return bool(self._tables.database.rows("SELECT 1 FROM rollouts WHERE finish > ? LIMIT 1", cursor))
@@ -551,6 +565,9 @@ class SqlWorkers:
 
     def put(self, worker: Worker) -> None:
         worker_id = worker.worker_id
+        before = self.get(worker_id)
+        if before is None or worker.heartbeat_stats is not before.heartbeat_stats:
+            bodies.check("heartbeat_stats", worker.heartbeat_stats)
         number = self._rows[worker_id][0] if worker_id in self._rows else 0
         self._rows[worker_id] = number or self._numbers.next(), worker
         self._changed[worker_id] = worker

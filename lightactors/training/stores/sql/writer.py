@@ -182,8 +182,8 @@ class Writer(Worker):
         if rest > 0:
             return rest
         deadline = clerk.seconds_to_deadline()
-        timeout = clerk.next_timeout - time.monotonic()
-        return max(0.0, min(_SWEEP_SECONDS, timeout, math.inf if deadline is None else deadline))
+        moment = min(clerk.next_timeout, clerk.next_look_at_leases)
+        return max(0.0, min(_SWEEP_SECONDS, moment - time.monotonic(), math.inf if deadline is None else deadline))
 
     def _serve(self, calls: list[Call]) -> None:
         if calls or self._has_duties():
@@ -194,7 +194,7 @@ class Writer(Worker):
         clerk = self._clerk
         if clerk is None or time.monotonic() < self._rests_until:
             return False
-        if clerk.seconds_to_deadline() == 0 or clerk.next_timeout <= time.monotonic():
+        if clerk.seconds_to_deadline() == 0 or min(clerk.next_timeout, clerk.next_look_at_leases) <= time.monotonic():
             return True
         try:
             return self._database.has_news()
@@ -209,9 +209,7 @@ class Writer(Worker):
         assert clerk is not None
         others_wrote = self._database.begin()
         clerk.begin()
-        if others_wrote:
-            clerk.tables.forget()
-            clerk.look(time.monotonic())
+        clerk.look_around(time.monotonic(), others_wrote=others_wrote)
         clerk.expire()
         clerk.foresee(calls)
         for call in calls:
