@@ -436,7 +436,6 @@ class Clerk(Desk):
     def finished_among(self, rollout_ids: Sequence[str]) -> list[Rollout]:
         """Return those of the rollouts that are finished."""
         self.tables.rollouts.prefetch(rollout_ids)
-        self.tables.rollouts.prefetch(rollout_ids)
         entries = (self._ledger.find(rollout_id) for rollout_id in rollout_ids)
         return [self._ledger.handed_out(entry) for entry in entries if entry is not None and entry.is_finished]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import threading
@@ -46,6 +45,7 @@ class Worker:
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._closing = threading.Event()
         self._rests_until = 0.0  # from what comes up by itself, after it failed
+        self._is_interrupted = False  # and the connection may not be fit for another transaction
         self._clerk: Clerk | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -131,20 +131,22 @@ class Worker:
         deadline, pause = began + self._patience, _PAUSES[0]
         while True:
             try:
+                if self._is_interrupted:
+                    self._database.recover()
+                    self._is_interrupted = False
                 if self._clerk is None:
                     self._open()
                 transact(calls)
                 break
             except Interrupted as error:
                 self._roll_back()
+                self._is_interrupted = True
                 if not calls or time.monotonic() > deadline:
                     since = f", and has been for {self._patience:g} s" if calls else ""
                     self._give_up(calls, StoreUnavailable(f"{error}{since}; try again later"))
                     return
                 if pause == _PAUSES[0]:
                     logger.warning("%s; trying again until it can be had", error)
-                with contextlib.suppress(Interrupted, StoreError):  # the next attempt will say it again
-                    self._database.recover()
                 if self._closing.wait(pause):
                     _answer(calls, StoreUnavailable(f"the store was closed while {error}"))
                     raise _Closing from None
@@ -165,8 +167,9 @@ class Worker:
             self._rests_until = time.monotonic() + _SWEEP_SECONDS
         if not isinstance(error, StoreError):
             logger.exception("the store failed at %s", calls, exc_info=error)
-        overdue = [] if self._clerk is None else self._clerk.overdue(time.monotonic())
-        _answer([*calls, *overdue], error)
+        _answer(calls, error)
+        if self._clerk is not None and isinstance(error, StoreUnavailable):
+            _answer(self._clerk.overdue(time.monotonic()), error)
 
     def _conclude(self) -> None:
         """Go on with what was committed, and tell those who wait for it."""
@@ -222,8 +225,11 @@ class Writer(Worker):
             return True
         try:
             return self._database.has_news()
-        except (Interrupted, StoreError):
+        except Interrupted:
             return True
+        except Exception as error:
+            self._give_up([], error)
+            return False
 
     def _transact(self, calls: list[Call]) -> None:
         clerk = self._clerk
