@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -85,6 +85,11 @@ def store_over(vfs: str, path: str, durability: Any = "full", **options: Any) ->
     def make(is_reader: bool) -> SqliteDatabase:
         return SqliteDatabase(path, durability=durability, is_reader=is_reader, connect=connect)
 
+    return store_of(make, path, **options)
+
+
+def store_of(make: Callable[[bool], SqliteDatabase], path: str, **options: Any) -> Any:
+    """Return a store over connections of our own making."""
     store: Any = open_store(path, **options)
-    store._connect = make  # noqa: SLF001 (there is no other way to a driver of our own)
+    store._connect = make  # noqa: SLF001 (there is no other way)
     return store

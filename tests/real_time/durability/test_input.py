@@ -249,11 +249,13 @@ async def test_number_that_no_column_takes_is_refused_alike(store_url: str, numb
             partial(store.dequeue_rollout, timeout=number),
             partial(store.update_attempt, *ids, last_heartbeat_time=number),
             partial(store.add_span, span(*ids, sequence_id=number)),
-            partial(store.enqueue_rollout, 0, config=RolloutConfig(max_attempts=number)),
-            partial(store.enqueue_rollout, 0, config=RolloutConfig(timeout_seconds=number)),
         ):
             with pytest.raises(InvalidArgument, match=f" is {number}; give a "):
                 await call()
+        for field in ("max_attempts", "timeout_seconds", "unresponsive_seconds"):
+            fields: dict[str, Any] = {field: number}
+            with pytest.raises(InvalidArgument, match=f"{field} is {number}; give a "):
+                RolloutConfig(**fields)
         assert len(await store.query_rollouts(limit=2**63 - 1, offset=0)) == 1
         assert await store.query_rollouts(limit=2**63 - 1, offset=2**63 - 1) == []
 

@@ -25,7 +25,7 @@ async def test_no_rollout_is_lost_or_acknowledged_twice(
 
 
 @pytest.mark.stress
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("store_url", ["memory", "sqlite", "postgresql"], indirect=True)
 async def test_no_rollout_of_ten_thousand_is_lost_or_acknowledged_twice(
     store_url: str, anyio_backend_name: str, tmp_path: Path, record_property: Callable[[str, object], None]

@@ -73,12 +73,12 @@ async def test_store_killed_a_hundred_times_has_what_it_acknowledged(
         record_property(name, figure)
 
 
-async def crash(server: PostgresServer, times: int) -> None:
+async def crash(server: PostgresServer, database: str, times: int) -> None:
     """Kill one of PostgreSQL's processes so often, which takes this for a crash of all and starts anew."""
     chance = random.Random(times)
     for _ in range(times):
         await anyio.sleep(chance.uniform(0.2, 1.0))
-        backends = await anyio.to_thread.run_sync(server.backends)
+        backends = await anyio.to_thread.run_sync(server.backends, database)
         if backends:
             with suppress(ProcessLookupError):
                 os.kill(chance.choice(backends), signal.SIGKILL)
@@ -109,7 +109,12 @@ async def test_store_outlives_the_crashes_of_postgresql(
     crashes: int,
 ) -> None:
     with open_storm(postgres_url, anyio_backend_name, tmp_path) as storm:
-        await weather(storm, count, more=partial(crash, postgres_server, crashes), period=0.3)
+        await weather(
+            storm,
+            count,
+            more=partial(crash, postgres_server, postgres_server.database_of(postgres_url), crashes),
+            period=0.3,
+        )
 
 
 @pytest.mark.stress

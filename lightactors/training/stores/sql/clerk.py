@@ -16,10 +16,10 @@ from random import Random
 from typing import Any, Protocol
 
 from lightactors.actors.mailbox import Ask, Failure, answer_together
-from lightactors.contract import contract_of
+from lightactors.contract import Eventually, contract_of
 from lightactors.errors import StoreDamaged, StoreError, StoreUnavailable
 from lightactors.training import checks
-from lightactors.training.records import AttemptedRollout, Rollout
+from lightactors.training.records import AttemptedRollout, Completions, Rollout
 from lightactors.training.stores import arguments, queries
 from lightactors.training.stores.contract import claims, watches
 from lightactors.training.stores.desk import Desk
@@ -264,10 +264,8 @@ class Clerk(Desk):
             if isinstance(wait, EndsWait):
                 if wait.missing <= ended:
                     self._answers[call] = wait.end(self)
-            elif isinstance(wait, CompletionsWait):
-                found = self.finished_after(wait.after, wait.limit)
-                if found.rollouts:
-                    self._answers[call] = found
+            elif isinstance(wait, CompletionsWait) and self._ledger.finished.is_beyond(wait.after):
+                self._answers[call] = wait.end(self)
 
     def committed(self) -> None:
         """Tell everybody what has come of the transaction."""
@@ -302,6 +300,10 @@ class Clerk(Desk):
             self._claim_of[worker_id] = call
 
     def _leave(self, call: Call) -> None:
+        # Who was answered in time shall not be kept until that is over.
+        if len(self._deadlines) > 2 * len(self._waits) + 64:
+            self._deadlines = [one for one in self._deadlines if one[2] in self._waits]
+            heapq.heapify(self._deadlines)
         wait = self._waits.pop(call, None)
         if isinstance(wait, ClaimWait) and self._claim_of.get(wait.claimant.worker_id or "") is call:
             del self._claim_of[wait.claimant.worker_id or ""]
@@ -318,6 +320,15 @@ class Clerk(Desk):
         while self._deadlines and self._deadlines[0][2] not in self._waits:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else math.inf
+
+    def overdue(self, now: float) -> list[Call]:
+        """Let those go whose time is over, and return them: their answer can't be had."""
+        due: list[Call] = []
+        while self.next_timeout <= now:
+            _, _, call = heapq.heappop(self._deadlines)
+            self._leave(call)
+            due.append(call)
+        return due
 
     def time_out(self, now: float) -> None:
         """Answer those whose time is over."""
@@ -343,6 +354,7 @@ class Clerk(Desk):
         """See what others have done; what is rolled back, or comes too early for leases, is still to be done later."""
         if others_wrote:
             self.tables.forget()
+            self._ledger.latest_moment = max(self._ledger.latest_moment, self.tables.latest_moment())
             self._has_to_look = self._has_to_look_at_leases = True
         if self._has_to_look:
             self._look()
@@ -381,8 +393,9 @@ class Clerk(Desk):
     @claims
     def dequeue_rollout(
         self, worker_id: str | None = None, timeout: float | None = 0, claim_id: str | None = None
-    ) -> Any:
-        return self._claim(1, worker_id, timeout, claim_id, is_single=True)
+    ) -> Eventually[AttemptedRollout | None]:
+        claimed: AttemptedRollout | None = self._claim(1, worker_id, timeout, claim_id, is_single=True)
+        return claimed
 
     @claims
     def dequeue_many_rollouts(
@@ -391,8 +404,9 @@ class Clerk(Desk):
         worker_id: str | None = None,
         timeout: float | None = 0,
         claim_id: str | None = None,
-    ) -> Any:
-        return self._claim(limit, worker_id, timeout, claim_id, is_single=False)
+    ) -> Eventually[list[AttemptedRollout]]:
+        claimed: list[AttemptedRollout] = self._claim(limit, worker_id, timeout, claim_id, is_single=False)
+        return claimed
 
     def _claim(
         self, limit: int, worker_id: str | None, timeout: float | None, claim_id: str | None, *, is_single: bool
@@ -406,24 +420,25 @@ class Clerk(Desk):
         return wait.answer(claimed) if claimed or not may_wait else wait
 
     @watches
-    def query_completions(self, after: int = 0, limit: int = 100, timeout: float | None = 0) -> Any:
+    def query_completions(self, after: int = 0, limit: int = 100, timeout: float | None = 0) -> Eventually[Completions]:
         checks.whole("after", after, least=0)
         checks.whole("limit", limit, least=-1)
         if not queries.check_timeout(timeout) or self._ledger.finished.is_beyond(after):
             return self.finished_after(after, limit)
-        return CompletionsWait(after, limit, timeout)
+        return _later(CompletionsWait(after, limit, timeout))
 
     @watches
-    def wait_for_rollouts(self, *, rollout_ids: Sequence[str], timeout: float | None = None) -> Any:
+    def wait_for_rollouts(
+        self, *, rollout_ids: Sequence[str], timeout: float | None = None
+    ) -> Eventually[list[Rollout]]:
         may_wait = queries.check_timeout(timeout)
-        ids = list(dict.fromkeys(checks.several("rollout_ids", rollout_ids)))
-        self.tables.rollouts.prefetch(filter(checks.is_text, ids))
+        ids = list(dict.fromkeys(checks.texts("rollout_ids", rollout_ids)))
+        self.tables.rollouts.prefetch(ids)
         missing = {rollout_id for rollout_id in ids if not self._ledger.entry(rollout_id).is_finished}
-        return EndsWait(ids, missing, timeout) if may_wait and missing else self.finished_among(ids)
+        return _later(EndsWait(ids, missing, timeout)) if may_wait and missing else self.finished_among(ids)
 
     def finished_among(self, rollout_ids: Sequence[str]) -> list[Rollout]:
         """Return those of the rollouts that are finished."""
-        self.tables.rollouts.prefetch(rollout_ids)
         self.tables.rollouts.prefetch(rollout_ids)
         entries = (self._ledger.find(rollout_id) for rollout_id in rollout_ids)
         return [self._ledger.handed_out(entry) for entry in entries if entry is not None and entry.is_finished]
@@ -432,3 +447,8 @@ class Clerk(Desk):
 def _can_be_called_off(wait: Wait) -> str | None:
     """Return the worker by whose name a wait can be called off, if it can."""
     return wait.claimant.worker_id if isinstance(wait, ClaimWait) and wait.claimant.claim_id is not None else None
+
+
+def _later(wait: Wait) -> Any:
+    """Return a wait in place of the answer that it will have."""
+    return wait

@@ -400,7 +400,11 @@ class PostgresDatabase:
                 time.sleep(pause)
                 pause = min(2 * pause, 1)
             else:
-                return bool(status == "committed")
+                if status != "in progress":
+                    return bool(status == "committed")
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(f"{error}; nobody knows whether this call was kept") from None
+                time.sleep(pause)
 
     def rollback(self) -> None:
         self._begin_anew()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import threading
@@ -46,6 +45,7 @@ class Worker:
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._closing = threading.Event()
         self._rests_until = 0.0  # from what comes up by itself, after it failed
+        self._is_interrupted = False  # and the connection may not be fit for another transaction
         self._clerk: Clerk | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -53,13 +53,19 @@ class Worker:
     def submit(self, call: Call | None) -> None:
         """Take a call; None only wakes the thread. From any thread."""
         self._calls.put(call)
+        if not self._thread.is_alive():
+            self._refuse_rest()
 
     def close(self) -> None:
         """Carry out what has come, and end."""
-        self._closing.set()
-        self._calls.put(None)
+        self.let_go()
         if threading.current_thread() is not self._thread:
             self._thread.join(_JOIN_SECONDS)
+
+    def let_go(self) -> None:
+        """Let the thread end, in its time."""
+        self._closing.set()
+        self._calls.put(None)
 
     @property
     def is_open(self) -> bool:
@@ -75,12 +81,21 @@ class Worker:
     def _run(self) -> None:
         try:
             while not (self._closing.is_set() and self._calls.empty()):
-                self._serve(self._collect())
+                self._serve_safely(self._collect())
         except _Closing:
             pass
         finally:
             self._refuse_rest()
             self._database.close()
+
+    def _serve_safely(self, calls: list[Call]) -> None:
+        """Serve; whatever goes wrong, the thread goes on, and nobody waits for an answer that does not come."""
+        try:
+            self._serve(calls)
+        except Exception as error:
+            self._roll_back()
+            self._give_up(calls, error)
+            self._rests_until = time.monotonic() + _SWEEP_SECONDS
 
     def _collect(self) -> list[Call]:
         """Wait for calls, as long as nothing else is to be done, and return them."""
@@ -112,17 +127,23 @@ class Worker:
 
     def _insist(self, calls: list[Call], transact: Callable[[list[Call]], None]) -> None:
         """Run a transaction until it is committed; what fails altogether is done call by call."""
-        deadline, pause = time.monotonic() + self._patience, _PAUSES[0]
+        began = calls[0].received if calls else time.monotonic()
+        deadline, pause = began + self._patience, _PAUSES[0]
         while True:
             try:
+                if self._is_interrupted:
+                    self._database.recover()
+                    self._is_interrupted = False
                 if self._clerk is None:
                     self._open()
                 transact(calls)
-                return
+                break
             except Interrupted as error:
                 self._roll_back()
-                if time.monotonic() > deadline:
-                    _answer(calls, StoreUnavailable(f"{error}, and has been for {self._patience:g} s; try again later"))
+                self._is_interrupted = True
+                if not calls or time.monotonic() > deadline:
+                    since = f", and has been for {self._patience:g} s" if calls else ""
+                    self._give_up(calls, StoreUnavailable(f"{error}{since}; try again later"))
                     return
                 if pause == _PAUSES[0]:
                     logger.warning("%s; trying again until it can be had", error)
@@ -130,16 +151,16 @@ class Worker:
                     _answer(calls, StoreUnavailable(f"the store was closed while {error}"))
                     raise _Closing from None
                 pause = min(2 * pause, _PAUSES[1])
-                with contextlib.suppress(Interrupted):  # the next attempt will say it again
-                    self._database.recover()
             except Exception as error:
                 self._roll_back()
                 if len(calls) <= 1 or isinstance(error, StoreUnavailable):
                     self._give_up(calls, error)
-                    return
-                for call in calls:
-                    self._insist([call], transact)
+                else:
+                    for call in calls:
+                        self._insist([call], transact)
                 return
+        # Not in what is tried again: it has happened.
+        self._conclude()
 
     def _give_up(self, calls: list[Call], error: Exception) -> None:
         if not calls or isinstance(error, StoreUnavailable):
@@ -147,6 +168,14 @@ class Worker:
         if not isinstance(error, StoreError):
             logger.exception("the store failed at %s", calls, exc_info=error)
         _answer(calls, error)
+        if self._clerk is not None and isinstance(error, StoreUnavailable):
+            _answer(self._clerk.overdue(time.monotonic()), error)
+
+    def _conclude(self) -> None:
+        """Go on with what was committed, and tell those who wait for it."""
+        assert self._clerk is not None
+        self._clerk.tables.committed()
+        self._clerk.committed()
 
     def _open(self) -> None:
         self._database.open()
@@ -198,6 +227,9 @@ class Writer(Worker):
             return self._database.has_news()
         except Interrupted:
             return True
+        except Exception as error:
+            self._give_up([], error)
+            return False
 
     def _transact(self, calls: list[Call]) -> None:
         clerk = self._clerk
@@ -214,8 +246,6 @@ class Writer(Worker):
         if clerk.audience.is_news:
             self._database.tell_others()
         self._database.commit()
-        clerk.tables.committed()
-        clerk.committed()
 
 
 class Reader(Worker):
@@ -236,7 +266,6 @@ class Reader(Worker):
         for call in calls:
             clerk.carry_out(call)
         self._database.rollback()
-        clerk.committed()
 
 
 def _answer(calls: Iterable[Call], error: Exception) -> None:
