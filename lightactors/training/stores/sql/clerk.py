@@ -11,9 +11,9 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from lightactors.actors.mailbox import Ask, Failure, answer_together
 from lightactors.contract import Eventually, contract_of
@@ -449,6 +449,6 @@ def _can_be_called_off(wait: Wait) -> str | None:
     return wait.claimant.worker_id if isinstance(wait, ClaimWait) and wait.claimant.claim_id is not None else None
 
 
-def _later(wait: Wait) -> Any:
+def _later(wait: Wait) -> Awaitable[Any]:
     """Return a wait in place of the answer that it will have."""
-    return wait
+    return cast("Awaitable[Any]", wait)
