@@ -9,7 +9,7 @@ import typer
 from lightactors.actors.tree import counted
 from lightactors.cli.drawing import size
 from lightactors.training.stores import retention as limits
-from lightactors.training.stores.retention import Retention, retention_of
+from lightactors.training.stores.retention import Retention
 from lightactors.training.stores.sql import DurableStore, migrating
 from lightactors.training.stores.sql.archive import Archive
 
@@ -40,8 +40,7 @@ async def prune(url: str, retention: Retention) -> None:
     """Remove what is not to be kept; say how much it was."""
     with Archive(url) as archive:  # which refuses what is no store, before one is made
         name, (before, _) = archive.name, archive.size_bytes()
-    address, _ = retention_of(url)
-    store: DurableStore = DurableStore(address)  # type: ignore[abstract]
+    store: DurableStore = DurableStore(url)  # type: ignore[abstract]
     removed, is_done = 0, False
     try:
         while not is_done:

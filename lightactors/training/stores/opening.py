@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
@@ -28,4 +30,7 @@ def open_store(url: str, **options: Any) -> Store:
 
 def opened(store: Store | str | Path) -> Store:
     """Return a store that is given as one, or by its address."""
-    return open_store(str(store)) if isinstance(store, (str, Path)) else store
+    if isinstance(store, Path):
+        # Whatever its name is, it is no address's.
+        return open_store(f"sqlite:///{quote(os.path.abspath(store.expanduser()))}")
+    return open_store(store) if isinstance(store, str) else store

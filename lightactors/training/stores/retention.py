@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode
 
 from lightactors.errors import ConfigurationError
 
@@ -72,10 +71,9 @@ def size_bytes(text: str) -> int:
 
 
 def _days(text: str) -> float:
-    try:
-        return float(text) * _SECONDS["d"]
-    except ValueError:
-        raise ConfigurationError(f"{text!r} is no number of days") from None
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        raise ConfigurationError(f"{text!r} is no number of days; give one from 0 on, such as 7 or 0.5")
+    return float(text) * _SECONDS["d"]
 
 
 def _whole(text: str) -> int:
@@ -87,23 +85,14 @@ def _whole(text: str) -> int:
 _OPTIONS = {"keep_days": ("age", _days), "keep": ("count", _whole), "max_size": ("size", size_bytes)}
 
 
-def retention_of(url: str) -> tuple[str, Retention]:
-    """Return an address without what it says of retention, and that.
-
-    `keep_days=7`, `keep=10000` and `max_size=5GB` stand behind its question mark: `sqlite:///run.db?keep_days=7`.
-    """
-    base, mark, query = url.partition("?")
-    if "://" not in base or not mark:
-        return url, Retention()
+def told(options: dict[str, str]) -> Retention:
+    """Take from an address's options what they say of retention: `keep_days=7`, `keep=10000`, `max_size=5GB`."""
     limits: dict[str, float | int] = {}
-    others: list[tuple[str, str]] = []
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in _OPTIONS:
-            others.append((name, value))
+    for name, (limit, read) in _OPTIONS.items():
+        if name not in options:
             continue
-        limit, read = _OPTIONS[name]
         try:
-            limits[limit] = read(value)
+            limits[limit] = read(options.pop(name))
         except ConfigurationError as error:
             raise ConfigurationError(f"{name} of the store's address: {error}") from None
-    return f"{base}?{urlencode(others)}" if others else base, Retention(**limits)  # type: ignore[arg-type]
+    return Retention(**limits)  # type: ignore[arg-type]

@@ -18,13 +18,15 @@ from lightactors.errors import ConfigurationError, InvalidArgument, StoreDamaged
 from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.sql import postgres, schema
 from lightactors.training.stores.sql.database import Interrupted
+from lightactors.training.stores.sql.locations import location_of
 from lightactors.training.stores.sql.postgres import PARTITION, PostgresDatabase, Server
 from tests.postgres import PASSWORD, PostgresServer
 
 
 @contextmanager
-def opened(url: str, **options: Any) -> Iterator[PostgresDatabase]:
-    database = PostgresDatabase(Server(url), **options)
+def opened(url: str, *, is_reader: bool = False) -> Iterator[PostgresDatabase]:
+    database = location_of(url).connect(is_reader)
+    assert isinstance(database, PostgresDatabase)
     database.open()
     try:
         yield database
@@ -214,7 +216,7 @@ def login(postgres_server: PostgresServer) -> str:
 
 def refusal(url: str) -> str:
     with pytest.raises((StoreUnavailable, ConfigurationError)) as refused:
-        PostgresDatabase(Server(url)).open()
+        location_of(url).connect(False).open()
     return str(refused.value)
 
 
@@ -238,6 +240,15 @@ def test_wrong_urls_are_explained() -> None:
     assert "'full' or 'normal'" in refusal("postgresql://host/run?durability=most")
 
 
+def test_url_goes_to_libpq_as_it_was_written() -> None:
+    options = "options=-c%20search_path%3Dx&password=a+b%2Bc"
+    location = location_of(f"postgresql://bob@host/run?keep=3&{options}&schema=mine")
+    assert location.retention.count == 3
+    server: Any = location.connect(True)
+    assert server._server.options["options"] == "-c search_path=x"  # noqa: SLF001
+    assert server._server.options["password"] == "a+b+c"  # noqa: SLF001
+
+
 def test_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ConfigurationError, match=r"lightactors\[postgres\]"):
@@ -246,7 +257,7 @@ def test_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def error_of(url: str, texts: list[str]) -> BaseException | None:
     try:
-        database = PostgresDatabase(Server(url))
+        database = location_of(url).connect(False)
         texts.append(f"{database!r} {open_store(url)!r}")
         database.open()
     except (StoreUnavailable, ConfigurationError) as error:

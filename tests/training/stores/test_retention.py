@@ -15,8 +15,9 @@ from lightactors.actors import open_system, spawn
 from lightactors.errors import ConfigurationError, NotFound
 from lightactors.training.records import EnqueueRolloutRequest, Span
 from lightactors.training.stores.opening import open_store
-from lightactors.training.stores.retention import Retention, retention_of, seconds, size_bytes
+from lightactors.training.stores.retention import Retention, seconds, size_bytes
 from lightactors.training.stores.sql import DurableStore
+from lightactors.training.stores.sql.locations import location_of
 
 
 class Times:
@@ -196,9 +197,9 @@ async def test_actor_prunes_by_itself(tmp_path: Path) -> None:
 def test_address_says_what_is_kept() -> None:
     address = "sqlite:///run.db?durability=normal&keep_days=7&keep=10000&max_size=5GB"
     kept = Retention(age=7 * 86400, count=10000, size=5 * 10**9)
-    assert retention_of(address) == ("sqlite:///run.db?durability=normal", kept)
-    assert retention_of("sqlite:///run.db?keep_days=0.5") == ("sqlite:///run.db", Retention(age=43200))
-    assert retention_of("run.db") == ("run.db", Retention())
+    assert location_of(address).retention == kept
+    assert location_of("run.db?keep_days=0.5").retention == Retention(age=43200)
+    assert location_of("run.db").retention == Retention()
     assert not Retention()
 
 
@@ -206,6 +207,8 @@ def test_address_says_what_is_kept() -> None:
     ("query", "told"),
     [
         ("keep_days=week", "keep_days of the store's address: 'week' is no number of days"),
+        ("keep_days=-1", "keep_days of the store's address: '-1' is no number of days; give one from 0 on"),
+        ("keep_days=1&keep_days=7", "says keep_days twice"),
         ("keep=-1", "keep of the store's address: '-1' is no number of rollouts"),
         ("max_size=big", "max_size of the store's address: 'big' is no size"),
         ("keepdays=1", "there is no option 'keepdays'; there are durability, keep_days, keep and max_size"),

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightactors.errors import StoreDamaged, StoreUnavailable
-from lightactors.training.stores.retention import retention_of
 from lightactors.training.stores.sql import schema
-from lightactors.training.stores.sql.archive import Archive, check_file, path_of
-from lightactors.training.stores.sql.locations import database_of
+from lightactors.training.stores.sql.archive import Archive, check_file
+from lightactors.training.stores.sql.locations import location_of
 from lightactors.training.stores.sql.sqlite import APPLICATION_ID, connect
 
 STEPS: Mapping[int, Sequence[str]] = {}
@@ -33,13 +32,12 @@ def migrate(url: str) -> Migration:
 
     Raises `StoreUnavailable` where it is in use, and `StoreDamaged` where it is no store that can be migrated.
     """
-    address, _ = retention_of(url)
-    database = database_of(address)(False)
-    path = path_of(database)
-    if path is None:
+    location = location_of(url)
+    if location.path is None:
         with Archive(url):  # there has been no other version yet
             pass
         return Migration(schema.VERSION, schema.VERSION, None)
+    path = location.shown
     check_file(path)
     try:
         with contextlib.closing(connect(path, is_reader=False)) as connection:

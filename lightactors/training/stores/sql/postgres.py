@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl, urlencode
 
 from lightactors.errors import ConfigurationError, InvalidArgument, StoreDamaged, StoreUnavailable
 from lightactors.training.stores.sql import schema
@@ -126,22 +125,18 @@ def load_driver() -> Any:
 class Server:
     """Where a store is: what its URL says, of which the password is shown to nobody.
 
-    Beside what libpq takes, the URL may say `schema` (by default `lightactors`; several stores share a database), and
-    `durability`: `full`, or `normal`: a crash of the server costs the last moments.
+    Beside what libpq takes there are `schema` (several stores may share a database), and `durability`: with `normal`
+    a crash of the server costs the last moments.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, schema: str = "lightactors", durability: Durability = "full") -> None:
         driver = load_driver()
-        plain, own = _split(url)
-        self.schema = own.pop("schema", "lightactors")
+        self.schema = schema
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", self.schema):
             raise ConfigurationError(f"schema={self.schema!r}; give lower-case letters, digits and underscores")
-        durability = own.pop("durability", "full")
-        if durability not in ("full", "normal"):
-            raise ConfigurationError(f"durability={durability!r}; give 'full' or 'normal'")
         self.synchronous = "on" if durability == "full" else "off"
         try:
-            self.options: dict[str, Any] = {**_PATIENCE, **driver.conninfo.conninfo_to_dict(plain)}
+            self.options: dict[str, Any] = {**_PATIENCE, **driver.conninfo.conninfo_to_dict(url)}
         except driver.Error:
             # Its text shows the URL, and with it the password.
             raise ConfigurationError(
@@ -176,15 +171,6 @@ class Server:
             connection.close()
             raise
         return connection
-
-
-def _split(url: str) -> tuple[str, dict[str, str]]:
-    """Return the URL as libpq takes it, and what it says to us."""
-    base, _, query = url.partition("?")
-    pairs = parse_qsl(query, keep_blank_values=True)
-    own = {name: value for name, value in pairs if name in ("schema", "durability")}
-    others = [(name, value) for name, value in pairs if name not in own]
-    return (f"{base}?{urlencode(others)}" if others else base), own
 
 
 class PostgresDatabase:

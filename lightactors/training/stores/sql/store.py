@@ -22,9 +22,9 @@ from lightactors.contract import Mailbox, Method, actor, contract_of, handler
 from lightactors.errors import StoreError
 from lightactors.training.records import StoreStatistics
 from lightactors.training.stores.contract import Store, reads
-from lightactors.training.stores.retention import Retention, retention_of
+from lightactors.training.stores.retention import Retention
 from lightactors.training.stores.sql.clerk import Call, Clerk
-from lightactors.training.stores.sql.locations import Connect, database_of, shown
+from lightactors.training.stores.sql.locations import Connect, location_of
 from lightactors.training.stores.sql.tables import SqlTables
 from lightactors.training.stores.sql.writer import MakeClerk, Reader, Writer
 
@@ -72,7 +72,7 @@ def _only_reads(method: Method) -> bool:
 class DurableStore(Store):
     """A store in a database: what it has answered is on the disk.
 
-    - `url`: a file such as `"run.db"`, `"sqlite:///run.db"` or `"sqlite:////abs/run.db?durability=normal"`.
+    - `url`: a file such as `"run.db"`, `"run.db?durability=normal"` or `"sqlite:////abs/run.db"`.
       `durability=full`, the default, outlives a loss of power; `normal` outlives the process.
     - `retention`: what it keeps of finished rollouts, unless the address says it (`keep_days=7`, `keep=10000`,
       `max_size=5GB`); looked at every `prune_seconds`, while it is an actor.
@@ -94,9 +94,10 @@ class DurableStore(Store):
         now: Callable[[], float] = time.time,
         random: Random | None = None,
     ) -> None:
-        self.url, told = retention_of(url)
-        self._connect = database_of(self.url)
-        self._retention = retention or told
+        location = location_of(url)
+        self._name = location.shown
+        self._connect = location.connect
+        self._retention = retention or location.retention
         self._prune_seconds = prune_seconds
         self._patience = patience_seconds
         self._clock = clock
@@ -106,7 +107,7 @@ class DurableStore(Store):
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({shown(self.url)!r})"
+        return f"{type(self).__name__}({self._name!r})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} stays in its process; pass a ref of it on, or open it by its address")
@@ -160,7 +161,7 @@ class DurableStore(Store):
     def _running(self) -> _Threads:
         with self._lock:  # a plain object is used from several threads
             if self._threads is None:
-                self._threads = _Threads(shown(self.url), self._connect, self._make_clerk, self._patience)
+                self._threads = _Threads(self._name, self._connect, self._make_clerk, self._patience)
             return self._threads
 
     def _make_clerk(self, tables: SqlTables) -> Clerk:
