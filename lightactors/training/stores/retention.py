@@ -10,9 +10,12 @@ from lightactors.errors import ConfigurationError
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {
-    **{"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
+    **{"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
     **{"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40},
 }
+
+_LEAST_BYTES = 1000
+"""Who says less has most likely forgotten the unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +57,23 @@ class Retention:
 
 
 def seconds(text: str) -> float:
-    """Return the seconds that a text such as `7d`, `12h` or `90min` says; a bare number is seconds."""
+    """Return the seconds that a text such as `7d`, `12h` or `90min` says; a bare number could be anything."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *(\w*)", text.strip())
-    if found is None or (found[2] or "s") not in _SECONDS:
+    if found is None or found[2] not in _SECONDS:
         raise ConfigurationError(f"{text!r} is no time; give a number and one of {', '.join(_SECONDS)}, such as 7d")
-    return float(found[1]) * _SECONDS[found[2] or "s"]
+    return float(found[1]) * _SECONDS[found[2]]
 
 
 def size_bytes(text: str) -> int:
-    """Return the bytes that a text such as `5GB` or `512MiB` says; a bare number is bytes."""
+    """Return the bytes that a text such as `5GB` or `512MiB` says; refuse one that no store can have."""
     units = {name.lower(): factor for name, factor in _BYTES.items()}
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *(\w*)", text.strip())
     if found is None or found[2].lower() not in units:
-        raise ConfigurationError(f"{text!r} is no size; give a number and one of {', '.join(filter(None, _BYTES))}")
-    return int(float(found[1]) * units[found[2].lower()])
+        raise ConfigurationError(f"{text!r} is no size; give a number and one of {', '.join(_BYTES)}, such as 5GB")
+    size = int(float(found[1]) * units[found[2].lower()])
+    if size < _LEAST_BYTES:
+        raise ConfigurationError(f"{text!r} is less than any store takes; give a size from 1KB on")
+    return size
 
 
 def _days(text: str) -> float:

@@ -232,6 +232,17 @@ def test_retention_that_is_none(limits: dict[str, float], told: str) -> None:
         Retention(**limits)  # type: ignore[arg-type]
 
 
+def test_number_without_a_unit_is_refused() -> None:
+    with pytest.raises(
+        ConfigurationError, match="'7' is no time; give a number and one of s, min, h, d, w, such as 7d"
+    ):
+        seconds("7")
+    with pytest.raises(ConfigurationError, match="'5' is no size; give a number and one of B, KB, .*, such as 5GB"):
+        size_bytes("5")
+    with pytest.raises(ConfigurationError, match="'5B' is less than any store takes"):
+        size_bytes("5B")
+
+
 def test_times_and_sizes_are_read() -> None:
-    assert [seconds(text) for text in ("90", "1.5h", "7d", "2 w", "10min")] == [90, 5400, 604800, 1209600, 600]
-    assert [size_bytes(text) for text in ("90", "5GB", "512MiB", "1.5 kb")] == [90, 5 * 10**9, 2**29, 1500]
+    assert [seconds(text) for text in ("90s", "1.5h", "7d", "2 w", "10min")] == [90, 5400, 604800, 1209600, 600]
+    assert [size_bytes(text) for text in ("9000B", "5GB", "512MiB", "1.5 kb")] == [9000, 5 * 10**9, 2**29, 1500]
