@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import typer
 
@@ -14,23 +15,25 @@ from lightactors.training.stores.sql import DurableStore, migrating
 from lightactors.training.stores.sql.archive import Archive
 
 
-def retention(older_than: str | None, keep: int | None, max_size: str | None) -> Retention:
-    """Return what the options say; nobody waits for what a user removes by hand, however young it is."""
-    return Retention(
+def retention(older_than: str | None, keep: int | None, max_size: str | None, *, force: bool) -> Retention:
+    """Return what the options say; `force`: what has just ended goes too, though its program may come for it."""
+    said = Retention(
         age=None if older_than is None else limits.seconds(older_than),
         count=keep,
         size=None if max_size is None else limits.size_bytes(max_size),
-        least_age=0,
     )
+    return replace(said, least_age=0) if force else said
 
 
 def foretell(url: str, retention: Retention) -> None:
     """Say what `prune` would remove."""
     with Archive(url) as archive:
-        due = archive.due(retention, time.time())
+        due, young = _due(archive, retention)
         _, used = archive.size_bytes()
         kept = archive.counters()["rollouts"] - due
-        typer.echo(f"would remove {counted(due, 'rollout')} from {archive.name} by age and number, and keep {kept:,}")
+        typer.echo(
+            f"would remove {counted(due, 'rollout')} from {archive.name} by age and number, and keep {kept:,}{young}"
+        )
         if retention.size is not None:
             excess = max(0, used - retention.size)
             typer.echo(f"it takes {size(used)} now, {size(excess)} more than {size(retention.size)}")
@@ -54,8 +57,18 @@ async def prune(url: str, retention: Retention) -> None:
     with Archive(url) as archive:
         after, _ = archive.size_bytes()
         left = archive.counters()["rollouts"]
+        _, young = _due(archive, retention)
     what = f"removed {counted(removed, 'rollout')} from {name}, {left:,} are left"
-    typer.echo(f"{what}; {size(before)} before, {size(after)} now")
+    typer.echo(f"{what}; {size(before)} before, {size(after)} now{young}")
+
+
+def _due(archive: Archive, retention: Retention) -> tuple[int, str]:
+    """Return how many rollouts are to go by age and number, and what to say of those that are too young for it."""
+    now = time.time()
+    due = archive.due(retention, now)
+    young = archive.due(replace(retention, least_age=0), now) - due
+    minutes = f"{retention.least_age / 60:.0f} minutes"
+    return due, f"; {counted(young, 'rollout')} ended less than {minutes} ago: --force takes them too" if young else ""
 
 
 def migrate(url: str) -> None:

@@ -263,11 +263,11 @@ def test_export_that_breaks_off_leaves_nothing(run_db: Path, monkeypatch: pytest
 
 
 def test_prune_by_number(run_db: Path) -> None:
-    assert store("prune", "run.db", "--keep", "1", "--dry-run") == (
+    assert store("prune", "run.db", "--force", "--keep", "1", "--dry-run") == (
         "would remove 3 rollouts from run.db by age and number, and keep 3\n"
     )
-    assert store("prune", "run.db", "--keep", "1").startswith("removed 3 rollouts from run.db, 3 are left; ")
-    assert store("prune", "run.db", "--keep", "1").startswith("removed 0 rollouts from run.db, 3 are left; ")
+    assert store("prune", "run.db", "--force", "--keep", "1").startswith("removed 3 rollouts from run.db, 3 are left; ")
+    assert store("prune", "run.db", "--force", "--keep", "1").startswith("removed 0 rollouts from run.db, 3 are left; ")
     facts = json.loads(store("show", "run.db", "--json"))
     assert (facts["statuses"]["queuing"], facts["statuses"]["failed"], facts["statuses"]["succeeded"]) == (2, 1, 0)
     assert (facts["counters"]["spans"], facts["counters"]["attempts"], facts["counters"]["pruned"]) == (4, 2, 3)
@@ -276,7 +276,19 @@ def test_prune_by_number(run_db: Path) -> None:
 def test_prune_by_age_and_size(run_db: Path) -> None:
     assert store("prune", "run.db", "--older-than", "7d").startswith("removed 0 rollouts")
     assert "takes" in store("prune", "run.db", "--max-size", "1KB", "--dry-run")
-    assert store("prune", "run.db", "--max-size", "1KB").startswith("removed 4 rollouts from run.db, 2 are left")
+    assert store("prune", "run.db", "--force", "--max-size", "1KB").startswith(
+        "removed 4 rollouts from run.db, 2 are left"
+    )
+
+
+def test_prune_leaves_what_has_just_ended(run_db: Path) -> None:
+    young = "3 rollouts ended less than 10 minutes ago: --force takes them too\n"
+    assert store("prune", "run.db", "--keep", "1", "--dry-run") == (
+        f"would remove 0 rollouts from run.db by age and number, and keep 6; {young}"
+    )
+    told = store("prune", "run.db", "--keep", "1")
+    assert told.startswith("removed 0 rollouts from run.db, 6 are left; ")
+    assert told.endswith(young)
 
 
 def test_what_prune_can_not_mean(capsys: pytest.CaptureFixture[str], run_db: Path) -> None:

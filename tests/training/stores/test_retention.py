@@ -237,7 +237,7 @@ def test_number_without_a_unit_is_refused() -> None:
         ConfigurationError, match="'7' is no time; give a number and one of s, min, h, d, w, such as 7d"
     ):
         seconds("7")
-    with pytest.raises(ConfigurationError, match="'5' is no size; give a number and one of B, KB, .*, such as 5GB"):
+    with pytest.raises(ConfigurationError, match=r"'5' is no size; give a number and one of B, KB, .*, such as 5GB"):
         size_bytes("5")
     with pytest.raises(ConfigurationError, match="'5B' is less than any store takes"):
         size_bytes("5B")
