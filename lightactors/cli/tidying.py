@@ -10,8 +10,9 @@ import typer
 from lightactors.actors.tree import counted
 from lightactors.cli.drawing import size
 from lightactors.training.stores import retention as limits
+from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.retention import Retention
-from lightactors.training.stores.sql import DurableStore, migrating
+from lightactors.training.stores.sql import migrating
 from lightactors.training.stores.sql.archive import Archive
 
 
@@ -43,17 +44,14 @@ async def prune(url: str, retention: Retention) -> None:
     """Remove what is not to be kept; say how much it was."""
     with Archive(url) as archive:  # which refuses what is no store, before one is made
         name, (before, _) = archive.name, archive.size_bytes()
-    store: DurableStore = DurableStore(url)  # type: ignore[abstract]
     removed, is_done = 0, False
-    try:
+    async with open_store(url) as store:
         while not is_done:
             step = await store.prune(retention)
             removed += step
             is_done = step == 0
         while await store.give_back_space():
             pass
-    finally:
-        store.close()
     with Archive(url) as archive:
         after, _ = archive.size_bytes()
         left = archive.counters()["rollouts"]

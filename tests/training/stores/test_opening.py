@@ -92,6 +92,24 @@ def test_password_of_no_address_is_not_shown(address: str) -> None:
     assert "secret" not in str(refused.value)
 
 
+def test_durability_is_taken_by_name_too(tmp_path: Path) -> None:
+    assert isinstance(open_store("run.db", durability="normal"), DurableStore)
+    assert isinstance(open_store(tmp_path / "run.db", retention=la.Retention(count=3)), DurableStore)
+    with pytest.raises(ConfigurationError, match="durability='most' is unknown; choose from 'full', 'normal'"):
+        open_store("run.db", durability="most")  # type: ignore[call-overload]
+    with pytest.raises(ConfigurationError, match="a MemoryStore has no 'durability'; it has eviction_memory"):
+        open_store("memory", durability="normal")
+    with pytest.raises(ConfigurationError, match="a DurableStore has no 'colour'; it has durability, retention"):
+        open_store("run.db", colour="red")  # type: ignore[call-overload]
+
+
+async def test_plain_store_is_closed_by_its_block(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "run.db") as store:
+        await store.enqueue_rollout("task")
+        assert (tmp_path / "run.db-wal").exists()
+    assert not (tmp_path / "run.db-wal").exists()
+
+
 def test_environment_names_the_store_of_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(la.Trainer().store, MemoryStore)
     monkeypatch.setenv("LIGHTACTORS_TRAINER_STORE", "run.db")

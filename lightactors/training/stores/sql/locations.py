@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import get_args
 from urllib.parse import unquote
 
-from lightactors.errors import ConfigurationError
+from lightactors.errors import ConfigurationError, check_choice
 from lightactors.training.stores import retention
 from lightactors.training.stores.retention import Retention
 from lightactors.training.stores.sql.database import Database
@@ -36,16 +36,20 @@ class Location:
     path: str | None = None
 
 
-def location_of(url: str) -> Location:
-    """Take an address apart; raise `ConfigurationError` for one that is none."""
+def location_of(url: str, durability: Durability | None = None) -> Location:
+    """Take an address apart; raise `ConfigurationError` for one that is none.
+
+    A `durability` counts more than what the address says.
+    """
+    check_choice("durability", durability, (*get_args(Durability), None))
     base, _, query = url.partition("?")
     scheme, slashes, rest = base.partition("://")
     scheme = scheme.lower() if slashes else "file"
     _check(base, rest, scheme)
     if scheme in ("postgresql", "postgres"):
-        return _on_server(base, query)
+        return _on_server(base, query, durability)
     path = unquote(rest.removeprefix("/"), errors="surrogateescape") if scheme == "sqlite" else base
-    return _in_file(path, query)
+    return _in_file(path, query, durability)
 
 
 def _check(base: str, rest: str, scheme: str) -> None:
@@ -74,7 +78,7 @@ def _check_file(base: str) -> None:
         raise ConfigurationError(f"store={base!r} is no address; leave out file:, and {_CURE}")
 
 
-def _in_file(given: str, query: str) -> Location:
+def _in_file(given: str, query: str, wanted: Durability | None) -> Location:
     if given == ":memory:":
         raise ConfigurationError("a store in memory is store='memory', and not :memory:")
     if given.endswith("/"):
@@ -83,8 +87,8 @@ def _in_file(given: str, query: str) -> Location:
     # Now: a program that changes its folder later means the one that it was in when it said so.
     path = os.path.abspath(shown)
     options = _options(query)
-    kept = retention.told(options)
-    durability = _durability(options)
+    told, kept = _durability(options), retention.told(options)
+    durability = wanted or told
     if options:
         names = "durability, keep_days, keep and max_size"
         name = next(iter(options))
@@ -97,10 +101,10 @@ def _in_file(given: str, query: str) -> Location:
     )
 
 
-def _on_server(base: str, query: str) -> Location:
+def _on_server(base: str, query: str, wanted: Durability | None) -> Location:
     options = _options(query)
-    kept = retention.told(options)
-    durability, schema = _durability(options), options.pop("schema", "lightactors")
+    told, kept = _durability(options), retention.told(options)
+    durability, schema = wanted or told, options.pop("schema", "lightactors")
     # As they were written: libpq has its own view of %-codes and of '+'.
     others = [part for part in query.split("&") if part.partition("=")[0] in options]
     server = Server(f"{base}?{'&'.join(others)}" if others else base, schema=schema, durability=durability)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from random import Random
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -25,6 +25,7 @@ from lightactors.training.stores.contract import Store, reads
 from lightactors.training.stores.retention import Retention
 from lightactors.training.stores.sql.clerk import Call, Clerk
 from lightactors.training.stores.sql.locations import Connect, location_of
+from lightactors.training.stores.sql.sqlite import Durability
 from lightactors.training.stores.sql.tables import SqlTables
 from lightactors.training.stores.sql.writer import MakeClerk, Reader, Writer
 
@@ -74,19 +75,22 @@ class DurableStore(Store):
 
     - `url`: a file such as `"run.db"`, `"run.db?durability=normal"` or `"sqlite:////abs/run.db"`.
       `durability=full`, the default, outlives a loss of power; `normal` outlives the process.
+    - `durability`: the same, by name.
     - `retention`: what it keeps of finished rollouts, unless the address says it (`keep_days=7`, `keep=10000`,
       `max_size=5GB`); looked at every `prune_seconds`, while it is an actor.
     - `patience_seconds`: how long a call waits for a database that can't be had, before it is `StoreUnavailable`.
     - `clock`, `now`, `random`: deadlines go by the first, the times in records by the second, ids come from the
       third; for tests.
 
-    Spawn it, or use it as a plain object and `close` it in the end. Several processes may use one database.
+    Spawn it, or use it as a plain object: by `async with`, or `close` it in the end. Several processes may use one
+    database.
     """
 
     def __init__(
         self,
         url: str,
         *,
+        durability: Durability | None = None,
         retention: Retention | None = None,
         prune_seconds: float = 10.0,
         patience_seconds: float = _PATIENCE_SECONDS,
@@ -94,7 +98,7 @@ class DurableStore(Store):
         now: Callable[[], float] = time.time,
         random: Random | None = None,
     ) -> None:
-        location = location_of(url)
+        location = location_of(url, durability)
         self._name = location.shown
         self._connect = location.connect
         self._retention = retention or location.retention
@@ -111,6 +115,12 @@ class DurableStore(Store):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} stays in its process; pass a ref of it on, or open it by its address")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        await self.on_stop()
 
     async def on_start(self) -> None:
         # A file that can't be opened fails the start, not the first call.
