@@ -235,7 +235,7 @@ def test_wrong_places_are_explained(tmp_path: object) -> None:
 
 def test_wrong_urls_are_explained() -> None:
     assert "can't be read" in refusal("postgresql://nobody:secret@host:port%zz/run")
-    assert "can't be read" in refusal("postgresql://nobody:secret@host/run?colour=red")
+    assert "no option 'colour'" in refusal("postgresql://nobody:secret@host/run?host=h&colour=red")
     assert "lower-case letters" in refusal("postgresql://host/run?schema=Mine")
     assert "'full' or 'normal'" in refusal("postgresql://host/run?durability=most")
 
@@ -277,6 +277,9 @@ def test_password_is_shown_to_nobody(
         f"postgresql://{login}:{secret}@host/run?colour=red",
         f"postgresql://{login}:{secret}@[::1/run",
         f"postgresql://{login}@127.0.0.1:1/postgres?password={secret}",
+        f"postgresql://{login}:sec@{secret}@127.0.0.1:1/postgres",
+        f"postgresql://{login}:sec/{secret}@127.0.0.1:1/postgres",
+        f"postgresql://{login}:sec?{secret}@127.0.0.1:1/postgres",
     ):
         error = error_of(url, texts)
         while error is not None:

@@ -10,7 +10,7 @@ import re
 import selectors
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -138,11 +138,10 @@ class Server:
         try:
             self.options: dict[str, Any] = {**_PATIENCE, **driver.conninfo.conninfo_to_dict(url)}
         except driver.Error:
-            # Its text shows the URL, and with it the password.
-            raise ConfigurationError(
-                "the URL of a PostgreSQL can't be read; give postgresql://user:password@host:port/database, "
-                "with %-codes for what is special in a password"
-            ) from None
+            raise _unreadable(url, {one.keyword.decode() for one in driver.pq.Conninfo.get_defaults()}) from None
+        if not re.fullmatch(r"([^@/]*@)?[^@]*", url.partition("://")[2].partition("?")[0]):
+            # libpq ends a password at its first @ or /, and takes the rest for something that may be shown.
+            raise _unreadable(url, ())
 
     def __str__(self) -> str:
         shown = {name: self.options.get(name) or "" for name in ("user", "host", "port", "dbname")}
@@ -171,6 +170,21 @@ class Server:
             connection.close()
             raise
         return connection
+
+
+def _unreadable(url: str, known: Collection[str]) -> ConfigurationError:
+    """Return what to say of a URL; no more of it is shown than an option's name: a password may be anywhere."""
+    query = url.partition("?")[2]
+    names = [part.partition("=")[0] for part in query.split("&")] if known and "@" not in query else []
+    unknown = next((name for name in names if name.isidentifier() and name not in known), None)
+    if unknown is not None:
+        return ConfigurationError(
+            f"a PostgreSQL has no option {unknown!r}; there are libpq's, and schema, durability, keep_days, keep, max_size"
+        )
+    return ConfigurationError(
+        "the URL of a PostgreSQL can't be read; give postgresql://user:password@host:port/database, "
+        "with %-codes for what is special in a password, such as %40 for @"
+    )
 
 
 class PostgresDatabase:
