@@ -143,6 +143,7 @@ def test_show_and_export_in_a_folder_that_takes_no_writes(capsys: pytest.Capture
             assert "6 rollouts" in store("show", path)
             assert "Permission denied" in refusal(capsys, "export", path, Path(name, "o.jsonl"))
             assert "can't be written" in refusal(capsys, "prune", path, "--keep", "0", exit=Exit.FAILED)
+            assert "can't be written; check its permissions" in refusal(capsys, "migrate", path, exit=Exit.FAILED)
         Path(name).chmod(0o755)
 
 
@@ -162,8 +163,9 @@ def test_what_is_no_store_is_refused(
         "redis://host": "there are no stores at redis://; give a file such as run.db",
         "sqlite:run.db": "the store's address lacks slashes behind sqlite:; give a file such as run.db, sqlite:///run.db",
         "text.db": "text.db is damaged or no SQLite database",
-        "other.db": "other.db is a database of another program",
+        "other.db": "other.db is a database of another program; name the file that",
     }
+    cases["memory"] = "a store in memory is its program's alone"
     for given, told in cases.items():
         assert refusal(capsys, "show", given).startswith(told)
         assert refusal(capsys, "export", given, "o.jsonl").startswith(told)
@@ -190,6 +192,7 @@ def test_what_show_can_not_mean(capsys: pytest.CaptureFixture[str], run_db: Path
     assert refusal(capsys, "show").startswith("missing argument 'STORE'; see 'lightactors store show --help'")
     assert refusal(capsys, "look", "run.db").endswith("(run.db); see 'lightactors store --help'")
     assert refusal(capsys, "look").startswith("store='look' is no address")
+    assert refusal(capsys, "shwo", "run.db") == "there is no 'store shwo'; did you mean 'store show'?"
 
 
 # Export

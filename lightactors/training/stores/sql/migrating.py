@@ -17,6 +17,8 @@ from lightactors.training.stores.sql.sqlite import APPLICATION_ID, connect
 STEPS: Mapping[int, Sequence[str]] = {}
 """The statements that lead from a version of the schema to the next one."""
 
+_FORBIDDEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+
 
 @dataclass(frozen=True)
 class Migration:
@@ -43,6 +45,8 @@ def migrate(url: str) -> Migration:
         with contextlib.closing(connect(path, is_reader=False)) as connection:
             return _migrate(path, connection)
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in _FORBIDDEN:
+            raise StoreUnavailable(f"{path} can't be written; check its permissions and those of its folder") from error
         raise StoreUnavailable(f"{path} can't be migrated now: {error}; stop the programs that use it") from error
     except sqlite3.DatabaseError as error:
         raise StoreDamaged(f"{path} is damaged or no SQLite database ({error}); restore a copy") from error

@@ -179,7 +179,7 @@ def _unreadable(url: str, known: Collection[str]) -> ConfigurationError:
     unknown = next((name for name in names if name.isidentifier() and name not in known), None)
     if unknown is not None:
         return ConfigurationError(
-            f"a PostgreSQL has no option {unknown!r}; there are libpq's, and schema, durability, keep_days, keep, max_size"
+            f"a PostgreSQL has no option {unknown!r}; it has libpq's, schema, durability, keep_days, keep and max_size"
         )
     return ConfigurationError(
         "the URL of a PostgreSQL can't be read; give postgresql://user:password@host:port/database, "

@@ -111,7 +111,10 @@ class SqliteDatabase:
         (found,) = self._connection.execute("PRAGMA application_id").fetchone()
         (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and found != APPLICATION_ID:
-            raise StoreDamaged(f"{self._name} is a database of another program; choose a file that does not exist yet")
+            # Who only looks wants to find something, and who writes a place of its own.
+            cures = ("choose a file that does not exist yet", "name the file that a program keeps its store in")
+            cure = cures[self._is_reader]
+            raise StoreDamaged(f"{self._name} is a database of another program; {cure}")
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version > schema.VERSION:
             raise StoreDamaged(
