@@ -56,8 +56,13 @@ def test_show_counts_what_there_is(run_db: Path) -> None:
     table = [line.split() for line in text.split("\n\n")[1].splitlines()]
     assert table == [["queuing", "2"], ["succeeded", "3"], ["failed", "1"]]
     assert "8 attempts, 16 spans" in text
-    assert "the last 4 ends came within a second, " in text
+    assert "too few rollouts have ended to say how quickly they do" in text
     assert "worker  idle" in text
+
+
+def test_show_tells_the_pace_of_a_few_more(tmp_path: Path) -> None:
+    fill(tmp_path / "run.db", succeeded=12)
+    assert "the last 13 ends came " in store("show", tmp_path / "run.db")
 
 
 def test_show_tells_why_rollouts_have_failed(run_db: Path) -> None:
