@@ -17,6 +17,7 @@ import pytest
 from lightactors.errors import ConfigurationError, InvalidArgument, StoreDamaged, StoreUnavailable
 from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.sql import postgres, schema
+from lightactors.training.stores.sql.archive import Archive
 from lightactors.training.stores.sql.database import Interrupted
 from lightactors.training.stores.sql.locations import location_of
 from lightactors.training.stores.sql.postgres import PARTITION, PostgresDatabase, Server
@@ -225,6 +226,17 @@ def test_wrong_logins_are_explained(postgres_server: PostgresServer, login: str)
     assert "give the password" in refusal(postgres_server.url(role=login))
     assert "create the database first" in refusal(postgres_server.url("nowhere"))
     assert "GRANT CREATE" in refusal(postgres_server.url(role=login, password=PASSWORD))
+
+
+def test_who_may_not_use_the_schema_is_told_what_to_grant(
+    postgres_url: str, postgres_server: PostgresServer, login: str
+) -> None:
+    with opened(postgres_url):
+        pass
+    url = postgres_server.url(PostgresServer.database_of(postgres_url), role=login, password=PASSWORD)
+    assert "GRANT USAGE ON SCHEMA lightactors" in refusal(url)
+    with pytest.raises(StoreUnavailable, match="GRANT USAGE ON SCHEMA lightactors"), Archive(url):
+        pass
 
 
 def test_wrong_places_are_explained(tmp_path: object) -> None:

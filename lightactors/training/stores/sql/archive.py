@@ -17,7 +17,7 @@ from lightactors.training.records import ROLLOUT_STATUSES, Attempt, AttemptedRol
 from lightactors.training.stores.queries import page_of
 from lightactors.training.stores.retention import Retention
 from lightactors.training.stores.sql import bodies, pruning
-from lightactors.training.stores.sql.database import Database
+from lightactors.training.stores.sql.database import Database, Interrupted
 from lightactors.training.stores.sql.locations import location_of
 from lightactors.training.stores.sql.sqlite import SqliteDatabase
 from lightactors.training.stores.sql.tables import SqlTables
@@ -78,6 +78,8 @@ class Archive:
         try:
             self._database.open()
             self._check()
+        except Interrupted as error:
+            raise StoreUnavailable(str(error)) from error  # nobody tries again
         except StoreUnavailable:
             if path is None or _is_in_use(path):
                 raise

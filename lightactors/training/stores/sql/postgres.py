@@ -221,7 +221,7 @@ class PostgresDatabase:
             self._connect()
         except self._driver.Error as error:
             if self._is_reader or any(words in str(error) for words in _COMING_BACK):
-                raise Interrupted(f"{self._server} can't be reached: {_first_line(error)}") from error
+                raise Interrupted(str(self._refusal(error))) from error
             raise self._refusal(error) from error
         try:
             with self._explained():
@@ -305,6 +305,12 @@ class PostgresDatabase:
     def _version(self) -> int | None:
         if not self._has_table("meta"):
             return None
+        ((may_look,),) = self.rows("SELECT has_schema_privilege(?, 'USAGE')", self._schema)
+        if not may_look:  # or the server would say that there are no tables
+            raise StoreUnavailable(
+                f"{self._server}: its user may not use the schema; GRANT USAGE ON SCHEMA {self._schema}, and "
+                "SELECT, INSERT, UPDATE and DELETE ON ALL TABLES in it"
+            )
         found = self.rows("SELECT value FROM meta WHERE name = 'schema_version'")
         return int(found[0][0]) if found else None
 
