@@ -110,6 +110,16 @@ async def test_plain_store_is_closed_by_its_block(tmp_path: Path) -> None:
     assert not (tmp_path / "run.db-wal").exists()
 
 
+def test_trainer_shows_its_store(tmp_path: Path) -> None:
+    assert ", store=MemoryStore(), " in repr(la.Trainer())
+    assert ", store=DurableStore('run.db'), " in repr(la.Trainer(store="run.db"))
+
+
+def test_what_is_no_store_at_all() -> None:
+    with pytest.raises(ConfigurationError, match=r"store=3; give an address such as 'run.db' or 'memory', a Store, "):
+        la.Trainer(store=3)  # type: ignore[arg-type]
+
+
 def test_environment_names_the_store_of_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(la.Trainer().store, MemoryStore)
     monkeypatch.setenv("LIGHTACTORS_TRAINER_STORE", "run.db")
