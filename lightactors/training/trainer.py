@@ -215,13 +215,14 @@ def _run(function: Callable[[], Coroutine[Any, Any, T]], backend: Backend) -> T:
 
 
 def _store(given: Any) -> Store:
-    if not isinstance(given, (Store, str, Path, Mapping)) and not callable(given):
+    if isinstance(given, Path) or (isinstance(given, str) and not _is_import(given)):
+        return opened(given)
+    if not isinstance(given, (Store, str, Mapping)) and not callable(given):
         raise ConfigurationError(
             f"store={given!r}; give an address such as 'run.db' or 'memory', a Store, a class or function that makes "
             "one, or {'type': ..., ...}"
         )
-    is_address = isinstance(given, Path) or (isinstance(given, str) and not _is_import(given))
-    return opened(given) if is_address else build("store", given, Store, {"memory": MemoryStore})
+    return build("store", given, Store, {"memory": MemoryStore})
 
 
 def _is_import(text: str) -> bool:
