@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import socket
 import traceback
@@ -18,7 +19,7 @@ import lightactors
 from lightactors.address import Address
 from lightactors.cli import options, running, scripts, stores
 from lightactors.cli.access import access, tls_of
-from lightactors.cli.exits import Exit, exit_of, line_of, table
+from lightactors.cli.exits import CommandError, Exit, exit_of, line_of, table
 from lightactors.cli.options import Debug, TlsCa, TlsCert, TlsKey, TokenFile
 
 PROGRAM = "lightactors"
@@ -29,7 +30,16 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         words = " ".join(args[:2])
+        if args[0] == "store" and len(args) > 1:
+            _check_word(args[1], [name.removeprefix("store ") for name in self.commands if name.startswith("store ")])
         return super().resolve_command(ctx, [words, *args[2:]] if words in self.commands else args)
+
+
+def _check_word(given: str, commands: Sequence[str]) -> None:
+    """Refuse what is no store's address, and nearly a command."""
+    near = difflib.get_close_matches(given, commands, n=1)
+    if given not in commands and given.isidentifier() and near:
+        raise CommandError(f"there is no 'store {given}'; did you mean 'store {near[0]}'?")
 
 
 app = typer.Typer(

@@ -23,8 +23,7 @@ from lightactors.training.events import ExecutionEvent
 from lightactors.training.runners.leftovers import leftovers_given_back
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.opening import IN_MEMORY, open_store
-from lightactors.training.stores.retention import retention_of
-from lightactors.training.stores.sql.locations import shown
+from lightactors.training.stores.sql.locations import location_of
 from lightactors.training.strategies.meeting import MEETING, Attendance, Meeting
 
 SERVICE = "lightactors.v1.Store"
@@ -128,7 +127,7 @@ def announcement(
 
 
 def _kept(location: str) -> str:
-    return "in memory" if location in IN_MEMORY else f"in {shown(retention_of(location)[0])}"
+    return "in memory" if location in IN_MEMORY else f"in {location_of(location).shown}"
 
 
 def _token(file: Path | None) -> list[str]:

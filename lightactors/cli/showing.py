@@ -21,6 +21,9 @@ from lightactors.training.tracing.rewards import find_final_reward
 _FAILURES = 5
 """How many of the last failures are shown."""
 
+_FEW = 10
+"""Fewer ends say nothing of how quickly they come."""
+
 _WIDTH = 100
 """Characters of a span's attributes that are shown."""
 
@@ -87,7 +90,7 @@ def _lines(archive: Archive, facts: Mapping[str, Any], now: float) -> list[str]:
 
 
 def _pace(pace: Pace | None, now: float) -> str:
-    if pace is None:
+    if pace is None or pace.count + 1 < _FEW:
         return "too few rollouts have ended to say how quickly they do"
     ends, latest = counted(pace.count + 1, "end"), _ago(pace.until, now)
     if pace.seconds < 1:

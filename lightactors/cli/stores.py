@@ -93,19 +93,23 @@ def prune(
         str | None, typer.Option(metavar="SIZE", help="Remove until the store takes no more: 5GB, 512MiB.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say how much it would be.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Remove also what ended less than ten minutes ago, and may still be awaited."),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Remove old finished rollouts from a store.
 
     Also while it is in use: the oldest go first, with their attempts, spans and inputs, in steps that hold nobody up.
-    What waits or runs stays. Space that becomes free goes back to the file system.
+    What waits or runs stays, and what has just ended. Space that becomes free goes back to the file system.
     """
     running.prepare()
     if older_than is None and keep is None and max_size is None:
         raise CommandError("say what is to go: --older-than 7d, --keep 10000 or --max-size 5GB")
     from lightactors.cli import tidying
 
-    retention = tidying.retention(older_than, keep, max_size)
+    retention = tidying.retention(older_than, keep, max_size, force=force)
     if dry_run:
         tidying.foretell(store, retention)
     else:

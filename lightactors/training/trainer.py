@@ -76,7 +76,7 @@ class Trainer:
         n_runners: int = 1,
         max_rollouts: int | None = None,
         initial_resources: Resources | None = None,
-        store: Any = None,
+        store: Store | str | Path | Mapping[str, Any] | Callable[..., Store] | None = None,
         strategy: Any = None,
         port: int | None = None,
         runner: Any = Runner,
@@ -206,7 +206,8 @@ class Trainer:
         return self.agent
 
     def __repr__(self) -> str:
-        return f"Trainer(algorithm={self.algorithm!r}, agent={self.agent!r}, strategy={self.strategy!r})"
+        parts = {name: getattr(self, name) for name in ("algorithm", "agent", "store", "strategy")}
+        return f"Trainer({', '.join(f'{name}={part!r}' for name, part in parts.items())})"
 
 
 def _run(function: Callable[[], Coroutine[Any, Any, T]], backend: Backend) -> T:
@@ -214,8 +215,14 @@ def _run(function: Callable[[], Coroutine[Any, Any, T]], backend: Backend) -> T:
 
 
 def _store(given: Any) -> Store:
-    is_address = isinstance(given, Path) or (isinstance(given, str) and not _is_import(given))
-    return opened(given) if is_address else build("store", given, Store, {"memory": MemoryStore})
+    if isinstance(given, Path) or (isinstance(given, str) and not _is_import(given)):
+        return opened(given)
+    if not isinstance(given, (Store, str, Mapping)) and not callable(given):
+        raise ConfigurationError(
+            f"store={given!r}; give an address such as 'run.db' or 'memory', a Store, a class or function that makes "
+            "one, or {'type': ..., ...}"
+        )
+    return build("store", given, Store, {"memory": MemoryStore})
 
 
 def _is_import(text: str) -> bool:

@@ -56,8 +56,13 @@ def test_show_counts_what_there_is(run_db: Path) -> None:
     table = [line.split() for line in text.split("\n\n")[1].splitlines()]
     assert table == [["queuing", "2"], ["succeeded", "3"], ["failed", "1"]]
     assert "8 attempts, 16 spans" in text
-    assert "the last 4 ends came within a second, " in text
+    assert "too few rollouts have ended to say how quickly they do" in text
     assert "worker  idle" in text
+
+
+def test_show_tells_the_pace_of_a_few_more(tmp_path: Path) -> None:
+    fill(tmp_path / "run.db", succeeded=12)
+    assert "the last 13 ends came " in store("show", tmp_path / "run.db")
 
 
 def test_show_tells_why_rollouts_have_failed(run_db: Path) -> None:
@@ -151,6 +156,7 @@ def test_show_and_export_in_a_folder_that_takes_no_writes(capsys: pytest.Capture
             assert "6 rollouts" in store("show", path)
             assert "Permission denied" in refusal(capsys, "export", path, Path(name, "o.jsonl"))
             assert "can't be written" in refusal(capsys, "prune", path, "--keep", "0", exit=Exit.FAILED)
+            assert "can't be written; check its permissions" in refusal(capsys, "migrate", path, exit=Exit.FAILED)
         Path(name).chmod(0o755)
 
 
@@ -170,8 +176,9 @@ def test_what_is_no_store_is_refused(
         "redis://host": "there are no stores at redis://; give a file such as run.db",
         "sqlite:run.db": "the store's address lacks slashes behind sqlite:; give a file such as run.db, sqlite:///run.db",
         "text.db": "text.db is damaged or no SQLite database",
-        "other.db": "other.db is a database of another program",
+        "other.db": "other.db is a database of another program; name the file that",
     }
+    cases["memory"] = "a store in memory is its program's alone"
     for given, told in cases.items():
         assert refusal(capsys, "show", given).startswith(told)
         assert refusal(capsys, "export", given, "o.jsonl").startswith(told)
@@ -198,6 +205,7 @@ def test_what_show_can_not_mean(capsys: pytest.CaptureFixture[str], run_db: Path
     assert refusal(capsys, "show").startswith("missing argument 'STORE'; see 'lightactors store show --help'")
     assert refusal(capsys, "look", "run.db").endswith("(run.db); see 'lightactors store --help'")
     assert refusal(capsys, "look").startswith("store='look' is no address")
+    assert refusal(capsys, "shwo", "run.db") == "there is no 'store shwo'; did you mean 'store show'?"
 
 
 # Export
@@ -271,11 +279,11 @@ def test_export_that_breaks_off_leaves_nothing(run_db: Path, monkeypatch: pytest
 
 
 def test_prune_by_number(run_db: Path) -> None:
-    assert store("prune", "run.db", "--keep", "1", "--dry-run") == (
+    assert store("prune", "run.db", "--force", "--keep", "1", "--dry-run") == (
         "would remove 3 rollouts from run.db by age and number, and keep 3\n"
     )
-    assert store("prune", "run.db", "--keep", "1").startswith("removed 3 rollouts from run.db, 3 are left; ")
-    assert store("prune", "run.db", "--keep", "1").startswith("removed 0 rollouts from run.db, 3 are left; ")
+    assert store("prune", "run.db", "--force", "--keep", "1").startswith("removed 3 rollouts from run.db, 3 are left; ")
+    assert store("prune", "run.db", "--force", "--keep", "1").startswith("removed 0 rollouts from run.db, 3 are left; ")
     facts = json.loads(store("show", "run.db", "--json"))
     assert (facts["statuses"]["queuing"], facts["statuses"]["failed"], facts["statuses"]["succeeded"]) == (2, 1, 0)
     assert (facts["counters"]["spans"], facts["counters"]["attempts"], facts["counters"]["pruned"]) == (4, 2, 3)
@@ -284,7 +292,19 @@ def test_prune_by_number(run_db: Path) -> None:
 def test_prune_by_age_and_size(run_db: Path) -> None:
     assert store("prune", "run.db", "--older-than", "7d").startswith("removed 0 rollouts")
     assert "takes" in store("prune", "run.db", "--max-size", "1KB", "--dry-run")
-    assert store("prune", "run.db", "--max-size", "1KB").startswith("removed 4 rollouts from run.db, 2 are left")
+    assert store("prune", "run.db", "--force", "--max-size", "1KB").startswith(
+        "removed 4 rollouts from run.db, 2 are left"
+    )
+
+
+def test_prune_leaves_what_has_just_ended(run_db: Path) -> None:
+    young = "3 rollouts ended less than 10 minutes ago: --force takes them too\n"
+    assert store("prune", "run.db", "--keep", "1", "--dry-run") == (
+        f"would remove 0 rollouts from run.db by age and number, and keep 6; {young}"
+    )
+    told = store("prune", "run.db", "--keep", "1")
+    assert told.startswith("removed 0 rollouts from run.db, 6 are left; ")
+    assert told.endswith(young)
 
 
 def test_what_prune_can_not_mean(capsys: pytest.CaptureFixture[str], run_db: Path) -> None:

@@ -325,7 +325,7 @@ def test_progress_shows_the_finished_rollouts(backend: Backend, capsys: pytest.C
     [
         ({"n_runners": 0}, "n_runners=0"),
         ({"store": "mysql://run"}, "there are no stores at mysql://; give a file such as run.db"),
-        ({"store": 3}, "store=3; give a Store"),
+        ({"store": 3}, "store=3; give an address such as"),
         ({"strategy": "ray"}, "strategy='ray' is unknown; choose from 'shm', 'cs'"),
         ({"strategy": {"type": "shm", "runners": 3}}, "strategy"),
         ({"algorithm": "ppo"}, "algorithm='ppo' is unknown"),

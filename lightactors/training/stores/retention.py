@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode
 
 from lightactors.errors import ConfigurationError
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {
-    **{"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
+    **{"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
     **{"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40},
 }
+
+_LEAST_BYTES = 1000
+"""Who says less has most likely forgotten the unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,27 +57,29 @@ class Retention:
 
 
 def seconds(text: str) -> float:
-    """Return the seconds that a text such as `7d`, `12h` or `90min` says; a bare number is seconds."""
+    """Return the seconds that a text such as `7d`, `12h` or `90min` says; a bare number could be anything."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *(\w*)", text.strip())
-    if found is None or (found[2] or "s") not in _SECONDS:
+    if found is None or found[2] not in _SECONDS:
         raise ConfigurationError(f"{text!r} is no time; give a number and one of {', '.join(_SECONDS)}, such as 7d")
-    return float(found[1]) * _SECONDS[found[2] or "s"]
+    return float(found[1]) * _SECONDS[found[2]]
 
 
 def size_bytes(text: str) -> int:
-    """Return the bytes that a text such as `5GB` or `512MiB` says; a bare number is bytes."""
+    """Return the bytes that a text such as `5GB` or `512MiB` says; refuse one that no store can have."""
     units = {name.lower(): factor for name, factor in _BYTES.items()}
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *(\w*)", text.strip())
     if found is None or found[2].lower() not in units:
-        raise ConfigurationError(f"{text!r} is no size; give a number and one of {', '.join(filter(None, _BYTES))}")
-    return int(float(found[1]) * units[found[2].lower()])
+        raise ConfigurationError(f"{text!r} is no size; give a number and one of {', '.join(_BYTES)}, such as 5GB")
+    size = int(float(found[1]) * units[found[2].lower()])
+    if size < _LEAST_BYTES:
+        raise ConfigurationError(f"{text!r} is less than any store takes; give a size from 1KB on")
+    return size
 
 
 def _days(text: str) -> float:
-    try:
-        return float(text) * _SECONDS["d"]
-    except ValueError:
-        raise ConfigurationError(f"{text!r} is no number of days") from None
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        raise ConfigurationError(f"{text!r} is no number of days; give one from 0 on, such as 7 or 0.5")
+    return float(text) * _SECONDS["d"]
 
 
 def _whole(text: str) -> int:
@@ -87,23 +91,14 @@ def _whole(text: str) -> int:
 _OPTIONS = {"keep_days": ("age", _days), "keep": ("count", _whole), "max_size": ("size", size_bytes)}
 
 
-def retention_of(url: str) -> tuple[str, Retention]:
-    """Return an address without what it says of retention, and that.
-
-    `keep_days=7`, `keep=10000` and `max_size=5GB` stand behind its question mark: `sqlite:///run.db?keep_days=7`.
-    """
-    base, mark, query = url.partition("?")
-    if "://" not in base or not mark:
-        return url, Retention()
+def told(options: dict[str, str]) -> Retention:
+    """Take from an address's options what they say of retention: `keep_days=7`, `keep=10000`, `max_size=5GB`."""
     limits: dict[str, float | int] = {}
-    others: list[tuple[str, str]] = []
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in _OPTIONS:
-            others.append((name, value))
+    for name, (limit, read) in _OPTIONS.items():
+        if name not in options:
             continue
-        limit, read = _OPTIONS[name]
         try:
-            limits[limit] = read(value)
+            limits[limit] = read(options.pop(name))
         except ConfigurationError as error:
             raise ConfigurationError(f"{name} of the store's address: {error}") from None
-    return f"{base}?{urlencode(others)}" if others else base, Retention(**limits)  # type: ignore[arg-type]
+    return Retention(**limits)  # type: ignore[arg-type]

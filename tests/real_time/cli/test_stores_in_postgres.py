@@ -35,11 +35,13 @@ def test_export(postgres_url: str, tmp_path: Path) -> None:
 
 def test_prune(postgres_url: str, tmp_path: Path) -> None:
     fill(postgres_url)
-    assert "would remove 3 rollouts" in store(tmp_path, "prune", postgres_url, "--keep", "1", "--dry-run")
-    assert store(tmp_path, "prune", postgres_url, "--keep", "1").startswith("removed 3 rollouts from postgresql://")
+    assert "would remove 3 rollouts" in store(tmp_path, "prune", postgres_url, "--force", "--keep", "1", "--dry-run")
+    assert store(tmp_path, "prune", postgres_url, "--force", "--keep", "1").startswith(
+        "removed 3 rollouts from postgresql://"
+    )
     facts = json.loads(store(tmp_path, "show", postgres_url, "--json"))
     assert (facts["counters"]["rollouts"], facts["counters"]["spans"], facts["counters"]["pruned"]) == (3, 4, 3)
-    assert store(tmp_path, "prune", postgres_url, "--max-size", "1B").startswith("removed 1 rollout from")
+    assert store(tmp_path, "prune", postgres_url, "--force", "--max-size", "1KB").startswith("removed 1 rollout from")
 
 
 def test_migrate(postgres_url: str, tmp_path: Path) -> None:

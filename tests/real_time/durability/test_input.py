@@ -129,7 +129,7 @@ async def test_what_no_bytes_stand_for_is_refused_wherever_it_is_given(store_url
                 ("metadata", partial(store.update_rollout, ids[0], metadata={"k": value})),
                 ("metadata", partial(store.update_attempt, *ids, metadata={"k": value})),
                 ("heartbeat_stats", partial(store.update_worker, "w", heartbeat_stats={"k": value})),
-                ("resources", partial(store.add_resources, {"k": value})),
+                (r"resources\['k'\]", partial(store.add_resources, {"k": value})),
                 ("span", partial(store.add_span, span(*ids, attributes={"k": value}))),
             ]
             for name, call in calls:

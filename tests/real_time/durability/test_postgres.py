@@ -19,13 +19,15 @@ from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.sql import postgres, schema
 from lightactors.training.stores.sql.archive import Archive
 from lightactors.training.stores.sql.database import Interrupted
+from lightactors.training.stores.sql.locations import location_of
 from lightactors.training.stores.sql.postgres import PARTITION, PostgresDatabase, Server
 from tests.postgres import PASSWORD, PostgresServer
 
 
 @contextmanager
-def opened(url: str, **options: Any) -> Iterator[PostgresDatabase]:
-    database = PostgresDatabase(Server(url), **options)
+def opened(url: str, *, is_reader: bool = False) -> Iterator[PostgresDatabase]:
+    database = location_of(url).connect(is_reader)
+    assert isinstance(database, PostgresDatabase)
     database.open()
     try:
         yield database
@@ -226,7 +228,7 @@ def login(postgres_server: PostgresServer) -> str:
 
 def refusal(url: str) -> str:
     with pytest.raises((StoreUnavailable, ConfigurationError)) as refused:
-        PostgresDatabase(Server(url)).open()
+        location_of(url).connect(False).open()
     return str(refused.value)
 
 
@@ -237,6 +239,17 @@ def test_wrong_logins_are_explained(postgres_server: PostgresServer, login: str)
     assert "GRANT CREATE" in refusal(postgres_server.url(role=login, password=PASSWORD))
 
 
+def test_who_may_not_use_the_schema_is_told_what_to_grant(
+    postgres_url: str, postgres_server: PostgresServer, login: str
+) -> None:
+    with opened(postgres_url):
+        pass
+    url = postgres_server.url(PostgresServer.database_of(postgres_url), role=login, password=PASSWORD)
+    assert "GRANT USAGE ON SCHEMA lightactors" in refusal(url)
+    with pytest.raises(StoreUnavailable, match="GRANT USAGE ON SCHEMA lightactors"), Archive(url):
+        pass
+
+
 def test_wrong_places_are_explained(tmp_path: object) -> None:
     assert "check the host" in refusal("postgresql://nobody@nowhere.invalid/run")
     assert "check that the server runs" in refusal("postgresql://nobody@127.0.0.1:1/run")
@@ -245,9 +258,18 @@ def test_wrong_places_are_explained(tmp_path: object) -> None:
 
 def test_wrong_urls_are_explained() -> None:
     assert "can't be read" in refusal("postgresql://nobody:secret@host:port%zz/run")
-    assert "can't be read" in refusal("postgresql://nobody:secret@host/run?colour=red")
+    assert "no option 'colour'" in refusal("postgresql://nobody:secret@host/run?host=h&colour=red")
     assert "lower-case letters" in refusal("postgresql://host/run?schema=Mine")
     assert "'full' or 'normal'" in refusal("postgresql://host/run?durability=most")
+
+
+def test_url_goes_to_libpq_as_it_was_written() -> None:
+    options = "options=-c%20search_path%3Dx&password=a+b%2Bc"
+    location = location_of(f"postgresql://bob@host/run?keep=3&{options}&schema=mine")
+    assert location.retention.count == 3
+    server: Any = location.connect(True)
+    assert server._server.options["options"] == "-c search_path=x"  # noqa: SLF001
+    assert server._server.options["password"] == "a+b+c"  # noqa: SLF001
 
 
 def test_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +280,7 @@ def test_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def error_of(url: str, texts: list[str]) -> BaseException | None:
     try:
-        database = PostgresDatabase(Server(url))
+        database = location_of(url).connect(False)
         texts.append(f"{database!r} {open_store(url)!r}")
         database.open()
     except (StoreUnavailable, ConfigurationError) as error:
@@ -278,6 +300,9 @@ def test_password_is_shown_to_nobody(
         f"postgresql://{login}:{secret}@host/run?colour=red",
         f"postgresql://{login}:{secret}@[::1/run",
         f"postgresql://{login}@127.0.0.1:1/postgres?password={secret}",
+        f"postgresql://{login}:sec@{secret}@127.0.0.1:1/postgres",
+        f"postgresql://{login}:sec/{secret}@127.0.0.1:1/postgres",
+        f"postgresql://{login}:sec?{secret}@127.0.0.1:1/postgres",
     ):
         error = error_of(url, texts)
         while error is not None:

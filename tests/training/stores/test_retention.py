@@ -14,8 +14,9 @@ import pytest
 from lightactors.errors import ConfigurationError, NotFound
 from lightactors.training.records import EnqueueRolloutRequest, Span
 from lightactors.training.stores.opening import open_store
-from lightactors.training.stores.retention import Retention, retention_of, seconds, size_bytes
+from lightactors.training.stores.retention import Retention, seconds, size_bytes
 from lightactors.training.stores.sql import DurableStore
+from lightactors.training.stores.sql.locations import location_of
 
 
 class Times:
@@ -184,9 +185,9 @@ async def test_two_programs_may_prune_at_once(tmp_path: Path) -> None:
 def test_address_says_what_is_kept() -> None:
     address = "sqlite:///run.db?durability=normal&keep_days=7&keep=10000&max_size=5GB"
     kept = Retention(age=7 * 86400, count=10000, size=5 * 10**9)
-    assert retention_of(address) == ("sqlite:///run.db?durability=normal", kept)
-    assert retention_of("sqlite:///run.db?keep_days=0.5") == ("sqlite:///run.db", Retention(age=43200))
-    assert retention_of("run.db") == ("run.db", Retention())
+    assert location_of(address).retention == kept
+    assert location_of("run.db?keep_days=0.5").retention == Retention(age=43200)
+    assert location_of("run.db").retention == Retention()
     assert not Retention()
 
 
@@ -194,6 +195,8 @@ def test_address_says_what_is_kept() -> None:
     ("query", "told"),
     [
         ("keep_days=week", "keep_days of the store's address: 'week' is no number of days"),
+        ("keep_days=-1", "keep_days of the store's address: '-1' is no number of days; give one from 0 on"),
+        ("keep_days=1&keep_days=7", "says keep_days twice"),
         ("keep=-1", "keep of the store's address: '-1' is no number of rollouts"),
         ("max_size=big", "max_size of the store's address: 'big' is no size"),
         ("keepdays=1", "there is no option 'keepdays'; there are durability, keep_days, keep and max_size"),
@@ -217,6 +220,17 @@ def test_retention_that_is_none(limits: dict[str, float], told: str) -> None:
         Retention(**limits)  # type: ignore[arg-type]
 
 
+def test_number_without_a_unit_is_refused() -> None:
+    with pytest.raises(
+        ConfigurationError, match="'7' is no time; give a number and one of s, min, h, d, w, such as 7d"
+    ):
+        seconds("7")
+    with pytest.raises(ConfigurationError, match=r"'5' is no size; give a number and one of B, KB, .*, such as 5GB"):
+        size_bytes("5")
+    with pytest.raises(ConfigurationError, match="'5B' is less than any store takes"):
+        size_bytes("5B")
+
+
 def test_times_and_sizes_are_read() -> None:
-    assert [seconds(text) for text in ("90", "1.5h", "7d", "2 w", "10min")] == [90, 5400, 604800, 1209600, 600]
-    assert [size_bytes(text) for text in ("90", "5GB", "512MiB", "1.5 kb")] == [90, 5 * 10**9, 2**29, 1500]
+    assert [seconds(text) for text in ("90s", "1.5h", "7d", "2 w", "10min")] == [90, 5400, 604800, 1209600, 600]
+    assert [size_bytes(text) for text in ("9000B", "5GB", "512MiB", "1.5 kb")] == [9000, 5 * 10**9, 2**29, 1500]

@@ -74,6 +74,9 @@ class MemoryStore(Desk):
         self._ledger.clock = self._clock
         self._watchdog = None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a MemoryStore stays in its process; pass a ref of it on (managed_store=True)")
 

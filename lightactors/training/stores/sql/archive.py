@@ -15,10 +15,10 @@ from typing import Any
 from lightactors.errors import ConfigurationError, StoreUnavailable
 from lightactors.training.records import ROLLOUT_STATUSES, Attempt, AttemptedRollout, Rollout, Span, Worker
 from lightactors.training.stores.queries import page_of
-from lightactors.training.stores.retention import Retention, retention_of
+from lightactors.training.stores.retention import Retention
 from lightactors.training.stores.sql import bodies, pruning
 from lightactors.training.stores.sql.database import Database, Interrupted
-from lightactors.training.stores.sql.locations import database_of, shown
+from lightactors.training.stores.sql.locations import location_of
 from lightactors.training.stores.sql.sqlite import SqliteDatabase
 from lightactors.training.stores.sql.tables import SqlTables
 
@@ -51,17 +51,18 @@ class Archive:
     """What is in a database. Open it with `with`; raises `StoreUnavailable` and `StoreDamaged`."""
 
     def __init__(self, url: str) -> None:
-        self._address, _ = retention_of(url)
-        self._database = database_of(self._address)(True)
-        path = path_of(self._database)
-        if path is not None:
-            self._database = SqliteDatabase(path, is_reader=True, connect=_connect_to_look)
+        self._location = location_of(url)
+        self._database = self._location.connect(True)
+        if self._location.path is not None:
+            self._database = SqliteDatabase(
+                self._location.path, name=self.name, is_reader=True, connect=_connect_to_look
+            )
         self._tables = SqlTables(self._database, is_reader=True)
 
     @property
     def name(self) -> str:
         """What the store may be called before everybody: no password is in it."""
-        return path_of(self._database) or shown(self._address)
+        return self._location.shown
 
     def __enter__(self) -> Archive:
         try:
@@ -76,9 +77,9 @@ class Archive:
         self._database.close()
 
     def _open(self) -> None:
-        path = path_of(self._database)
+        path = self._location.path
         if path is not None:
-            check_file(path)
+            check_file(self.name)
         try:
             self._database.open()
             self._check()
@@ -89,7 +90,9 @@ class Archive:
                 raise
             # A file on a disk that can't be written, where SQLite finds no room for what a reader needs beside it.
             self._database.close()
-            self._database = SqliteDatabase(path, is_reader=True, connect=_connect_to_what_is_not_in_use)
+            self._database = SqliteDatabase(
+                path, name=self.name, is_reader=True, connect=_connect_to_what_is_not_in_use
+            )
             self._tables = SqlTables(self._database, is_reader=True)
             self._database.open()
             self._check()
@@ -209,11 +212,6 @@ def _patient() -> Generator[None]:
         yield
     except Interrupted as error:
         raise StoreUnavailable(f"{error}; check the address and that it can be reached, or try again later") from error
-
-
-def path_of(database: Database) -> str | None:
-    """Return the path of the file that a database is; None if it is none."""
-    return database.path if isinstance(database, SqliteDatabase) else None
 
 
 def check_file(path: str) -> None:

@@ -174,7 +174,13 @@ def packed_resources(resources: Mapping[str, Any]) -> bytes:
         name: (True, _packed_record(name, value)) if isinstance(value, (LLM, PromptTemplate)) else (False, value)
         for name, value in resources.items()
     }
-    return packed("resources", parts)
+    try:
+        return packed("resources", parts)
+    except InvalidArgument:
+        # Said again of the first that is to blame, in the words of who gave it.
+        for name, value in resources.items():
+            _packed(f"resources[{name!r}]", value)
+        raise
 
 
 def _packed_record(name: str, value: LLM | PromptTemplate) -> bytes:

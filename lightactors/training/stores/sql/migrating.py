@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightactors.errors import StoreDamaged, StoreUnavailable
-from lightactors.training.stores.retention import retention_of
 from lightactors.training.stores.sql import schema
-from lightactors.training.stores.sql.archive import Archive, check_file, path_of
-from lightactors.training.stores.sql.locations import database_of
+from lightactors.training.stores.sql.archive import Archive, check_file
+from lightactors.training.stores.sql.locations import location_of
 from lightactors.training.stores.sql.sqlite import APPLICATION_ID, connect
 
 STEPS: Mapping[int, Sequence[str]] = {}
 """The statements that lead from a version of the schema to the next one."""
+
+_FORBIDDEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,19 @@ def migrate(url: str) -> Migration:
 
     Raises `StoreUnavailable` where it is in use, and `StoreDamaged` where it is no store that can be migrated.
     """
-    address, _ = retention_of(url)
-    database = database_of(address)(False)
-    path = path_of(database)
-    if path is None:
+    location = location_of(url)
+    if location.path is None:
         with Archive(url):  # there has been no other version yet
             pass
         return Migration(schema.VERSION, schema.VERSION, None)
+    path = location.shown
     check_file(path)
     try:
         with contextlib.closing(connect(path, is_reader=False)) as connection:
             return _migrate(path, connection)
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in _FORBIDDEN:
+            raise StoreUnavailable(f"{path} can't be written; check its permissions and those of its folder") from error
         raise StoreUnavailable(f"{path} can't be migrated now: {error}; stop the programs that use it") from error
     except sqlite3.DatabaseError as error:
         raise StoreDamaged(f"{path} is damaged or no SQLite database ({error}); restore a copy") from error

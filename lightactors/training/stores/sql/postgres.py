@@ -10,10 +10,9 @@ import re
 import selectors
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl, urlencode
 
 from lightactors.errors import ConfigurationError, InvalidArgument, StoreDamaged, StoreUnavailable
 from lightactors.training.stores.sql import schema
@@ -128,28 +127,23 @@ def load_driver() -> Any:
 class Server:
     """Where a store is: what its URL says, of which the password is shown to nobody.
 
-    Beside what libpq takes, the URL may say `schema` (by default `lightactors`; several stores share a database), and
-    `durability`: `full`, or `normal`: a crash of the server costs the last moments.
+    Beside what libpq takes there are `schema` (several stores may share a database), and `durability`: with `normal`
+    a crash of the server costs the last moments.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, schema: str = "lightactors", durability: Durability = "full") -> None:
         driver = load_driver()
-        plain, own = _split(url)
-        self.schema = own.pop("schema", "lightactors")
+        self.schema = schema
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", self.schema):
             raise ConfigurationError(f"schema={self.schema!r}; give lower-case letters, digits and underscores")
-        durability = own.pop("durability", "full")
-        if durability not in ("full", "normal"):
-            raise ConfigurationError(f"durability={durability!r}; give 'full' or 'normal'")
         self.synchronous = "on" if durability == "full" else "off"
         try:
-            self.options: dict[str, Any] = {**_PATIENCE, **driver.conninfo.conninfo_to_dict(plain)}
+            self.options: dict[str, Any] = {**_PATIENCE, **driver.conninfo.conninfo_to_dict(url)}
         except driver.Error:
-            # Its text shows the URL, and with it the password.
-            raise ConfigurationError(
-                "the URL of a PostgreSQL can't be read; give postgresql://user:password@host:port/database, "
-                "with %-codes for what is special in a password"
-            ) from None
+            raise _unreadable(url, {one.keyword.decode() for one in driver.pq.Conninfo.get_defaults()}) from None
+        if not re.fullmatch(r"([^@/]*@)?[^@]*", url.partition("://")[2].partition("?")[0]):
+            # libpq ends a password at its first @ or /, and takes the rest for something that may be shown.
+            raise _unreadable(url, ())
 
     def __str__(self) -> str:
         shown = {name: self.options.get(name) or "" for name in ("user", "host", "port", "dbname")}
@@ -180,13 +174,19 @@ class Server:
         return connection
 
 
-def _split(url: str) -> tuple[str, dict[str, str]]:
-    """Return the URL as libpq takes it, and what it says to us."""
-    base, _, query = url.partition("?")
-    pairs = parse_qsl(query, keep_blank_values=True)
-    own = {name: value for name, value in pairs if name in ("schema", "durability")}
-    others = [(name, value) for name, value in pairs if name not in own]
-    return (f"{base}?{urlencode(others)}" if others else base), own
+def _unreadable(url: str, known: Collection[str]) -> ConfigurationError:
+    """Return what to say of a URL; no more of it is shown than an option's name: a password may be anywhere."""
+    query = url.partition("?")[2]
+    names = [part.partition("=")[0] for part in query.split("&")] if known and "@" not in query else []
+    unknown = next((name for name in names if name.isidentifier() and name not in known), None)
+    if unknown is not None:
+        return ConfigurationError(
+            f"a PostgreSQL has no option {unknown!r}; it has libpq's, schema, durability, keep_days, keep and max_size"
+        )
+    return ConfigurationError(
+        "the URL of a PostgreSQL can't be read; give postgresql://user:password@host:port/database, "
+        "with %-codes for what is special in a password, such as %40 for @"
+    )
 
 
 class PostgresDatabase:
@@ -307,6 +307,12 @@ class PostgresDatabase:
     def _version(self) -> int | None:
         if not self._has_table("meta"):
             return None
+        ((may_look,),) = self.rows("SELECT has_schema_privilege(?, 'USAGE')", self._schema)
+        if not may_look:  # or the server would say that there are no tables
+            raise StoreUnavailable(
+                f"{self._server}: its user may not use the schema; GRANT USAGE ON SCHEMA {self._schema}, and "
+                "SELECT, INSERT, UPDATE and DELETE ON ALL TABLES in it"
+            )
         found = self.rows("SELECT value FROM meta WHERE name = 'schema_version'")
         return int(found[0][0]) if found else None
 

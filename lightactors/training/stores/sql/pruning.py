@@ -48,7 +48,10 @@ def count_old(database: Database, retention: Retention, now: float) -> int:
     if retention.age is not None:
         sql = "SELECT count(*) FROM rollouts WHERE finish > 0 AND end_time <= ?"
         limits.append(database.rows(sql, now - retention.age)[0][0])
-    return int(max(limits))
+    old_enough = database.rows(
+        "SELECT count(*) FROM rollouts WHERE finish > 0 AND end_time <= ?", now - retention.least_age
+    )
+    return int(min(max(limits), old_enough[0][0]))
 
 
 def _oldest(tables: SqlTables) -> list[_Old]:

@@ -45,7 +45,7 @@ def connect(path: str, *, is_reader: bool) -> sqlite3.Connection:
 
 
 class SqliteDatabase:
-    """A connection to a file (see `Database`).
+    """A connection to a file (see `Database`); `name`: what errors call it.
 
     `durability`: `"full"`: what is acknowledged outlives a loss of power; `"normal"`: it outlives the process, and a
     loss of power costs the last moments.
@@ -58,11 +58,13 @@ class SqliteDatabase:
         self,
         path: str,
         *,
+        name: str | None = None,
         durability: Durability = "full",
         is_reader: bool = False,
         connect: Callable[..., Any] = connect,
     ) -> None:
         self.path = path
+        self._name = name or path
         self._durability = durability
         self._is_reader = is_reader
         self._connect = connect
@@ -76,10 +78,10 @@ class SqliteDatabase:
 
     def open(self) -> None:
         if os.path.isdir(self.path):
-            raise StoreUnavailable(f"{self.path} is a folder; name a file in it, such as {self.path}/run.db")
+            raise StoreUnavailable(f"{self._name} is a folder; name a file in it, such as {self._name}/run.db")
         folder = Path(self.path).absolute().parent
         if not folder.is_dir():
-            raise StoreUnavailable(f"{self.path}: there is no folder {folder}; make it, or choose another")
+            raise StoreUnavailable(f"{self._name}: there is no folder {folder}; make it, or choose another")
         try:
             with self._explained():
                 self._open()
@@ -94,7 +96,9 @@ class SqliteDatabase:
         self._connection.execute("PRAGMA temp_store = memory")
         version = self._version()
         if self._is_reader and version == 0:
-            raise StoreUnavailable(f"{self.path} holds no store yet; it is made by the first program that writes to it")
+            raise StoreUnavailable(
+                f"{self._name} holds no store yet; it is made by the first program that writes to it"
+            )
         if self._is_reader:
             return
         if version == 0:
@@ -110,17 +114,20 @@ class SqliteDatabase:
         (found,) = self._connection.execute("PRAGMA application_id").fetchone()
         (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and found != APPLICATION_ID:
-            raise StoreDamaged(f"{self.path} is a database of another program; choose a file that does not exist yet")
+            # Who only looks wants to find something, and who writes a place of its own.
+            cures = ("choose a file that does not exist yet", "name the file that a program keeps its store in")
+            cure = cures[self._is_reader]
+            raise StoreDamaged(f"{self._name} is a database of another program; {cure}")
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version > schema.VERSION:
             raise StoreDamaged(
-                f"{self.path} was written by a newer lightactors (schema {version}, this one knows {schema.VERSION}); "
+                f"{self._name} was written by a newer lightactors (schema {version}, this one knows {schema.VERSION}); "
                 "install that version, or choose another file"
             )
         if 0 < version < schema.VERSION:
             raise StoreDamaged(
-                f"{self.path} was written by an older lightactors (schema {version}, this one has {schema.VERSION}); "
-                f"run: lightactors store migrate {self.path}"
+                f"{self._name} was written by an older lightactors (schema {version}, this one has {schema.VERSION}); "
+                f"run: lightactors store migrate {self._name}"
             )
         return int(version)
 
@@ -260,25 +267,25 @@ class SqliteDatabase:
         if code == sqlite3.SQLITE_CONSTRAINT:
             return Interrupted(f"{self.path}: {error}")  # an id that was taken: the next one will not be
         if code in _BUSY:
-            return Interrupted(f"{self.path} is locked by another program")
+            return Interrupted(f"{self._name} is locked by another program")
         # Text that is none is the driver's to find: in a column, or in what SQLite says of a damaged schema.
         if code in _DAMAGED or "decode" in str(error):
             return StoreDamaged(
-                f"{self.path} is damaged or no SQLite database ({error}); restore a copy, or save what can be read "
-                f"with: sqlite3 {self.path} .recover"
+                f"{self._name} is damaged or no SQLite database ({error}); restore a copy, or save what can be read "
+                f"with: sqlite3 {self._name} .recover"
             )
         if code == sqlite3.SQLITE_TOOBIG:
             return InvalidArgument(
                 "a value has more than 1 GB, which SQLite can't keep; put it in a file, and its name here"
             )
         if code == sqlite3.SQLITE_FULL:
-            return StoreUnavailable(f"{self.path}: the disk is full; make room: nothing of this call was kept")
+            return StoreUnavailable(f"{self._name}: the disk is full; make room: nothing of this call was kept")
         if code == sqlite3.SQLITE_READONLY:
-            return StoreUnavailable(f"{self.path} can't be written; check its permissions and those of its folder")
+            return StoreUnavailable(f"{self._name} can't be written; check its permissions and those of its folder")
         if code == sqlite3.SQLITE_CANTOPEN:
-            return StoreUnavailable(f"{self.path} can't be opened; check that it exists, and its permissions")
+            return StoreUnavailable(f"{self._name} can't be opened; check that it exists, and its permissions")
         if code == sqlite3.SQLITE_IOERR:
-            return StoreUnavailable(f"{self.path}: the disk failed ({error}); nothing of this call was kept")
+            return StoreUnavailable(f"{self._name}: the disk failed ({error}); nothing of this call was kept")
         return error
 
 

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine
 from random import Random
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -24,9 +24,10 @@ from lightactors.contract import Mailbox, Method, actor, contract_of, handler
 from lightactors.errors import StoreError
 from lightactors.training.records import StoreStatistics
 from lightactors.training.stores.contract import Store, reads
-from lightactors.training.stores.retention import Retention, retention_of
+from lightactors.training.stores.retention import Retention
 from lightactors.training.stores.sql.clerk import Call, Clerk
-from lightactors.training.stores.sql.locations import Connect, database_of, shown
+from lightactors.training.stores.sql.locations import Connect, location_of
+from lightactors.training.stores.sql.sqlite import Durability
 from lightactors.training.stores.sql.tables import SqlTables
 from lightactors.training.stores.sql.writer import MakeClerk, Reader, Writer
 
@@ -74,21 +75,24 @@ def _only_reads(method: Method) -> bool:
 class DurableStore(Store):
     """A store in a database: what it has answered is on the disk.
 
-    - `url`: a file such as `"run.db"`, `"sqlite:///run.db"` or `"sqlite:////abs/run.db?durability=normal"`.
+    - `url`: a file such as `"run.db"`, `"run.db?durability=normal"` or `"sqlite:////abs/run.db"`.
       `durability=full`, the default, outlives a loss of power; `normal` outlives the process.
+    - `durability`: the same, by name.
     - `retention`: what it keeps of finished rollouts, unless the address says it (`keep_days=7`, `keep=10000`,
       `max_size=5GB`); looked at every `prune_seconds`, while it is an actor.
     - `patience_seconds`: how long a call waits for a database that can't be had, before it is `StoreUnavailable`.
     - `clock`, `now`, `random`: deadlines go by the first, the times in records by the second, ids come from the
       third; for tests.
 
-    Spawn it, or use it as a plain object and `close` it in the end. Several processes may use one database.
+    Spawn it, or use it as a plain object: by `async with`, or `close` it in the end. Several processes may use one
+    database.
     """
 
     def __init__(
         self,
         url: str,
         *,
+        durability: Durability | None = None,
         retention: Retention | None = None,
         prune_seconds: float = 10.0,
         patience_seconds: float = _PATIENCE_SECONDS,
@@ -96,9 +100,10 @@ class DurableStore(Store):
         now: Callable[[], float] = time.time,
         random: Random | None = None,
     ) -> None:
-        self.url, told = retention_of(url)
-        self._connect = database_of(self.url)
-        self._retention = retention or told
+        location = location_of(url, durability)
+        self._name = location.shown
+        self._connect = location.connect
+        self._retention = retention or location.retention
         self._prune_seconds = prune_seconds
         self._patience = patience_seconds
         name = type(self).__name__
@@ -107,10 +112,16 @@ class DurableStore(Store):
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({shown(self.url)!r})"
+        return f"{type(self).__name__}({self._name!r})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} stays in its process; pass a ref of it on, or open it by its address")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        await self.on_stop()
 
     async def on_start(self) -> None:
         # A file that can't be opened fails the start, not the first call.
@@ -162,7 +173,7 @@ class DurableStore(Store):
     def _running(self) -> _Threads:
         with self._lock:  # a plain object is used from several threads
             if self._threads is None or self._threads.process_id != os.getpid():  # no thread outlives a fork
-                self._threads = _Threads(shown(self.url), self._connect, self._make_clerk, self._patience)
+                self._threads = _Threads(self._name, self._connect, self._make_clerk, self._patience)
                 # A store that is dropped without having been closed leaves no threads.
                 weakref.finalize(self, self._threads.let_go)
             return self._threads
