@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import reprlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from lightactors.errors import NotFound
 from lightactors.training.algorithms.datasets import Dataset
 from lightactors.training.patience import insist
 from lightactors.training.records import EnqueueRolloutRequest, Mode, Rollout, RolloutConfig
@@ -20,6 +22,9 @@ from lightactors.training.tracing.rewards import find_final_reward
 T = TypeVar("T")
 
 logger = logging.getLogger("lightactors")
+
+_PIECE = 60.0
+"""Seconds after which results are taken, though others are still awaited: less than any retention leaves them."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,29 @@ async def run_tasks(
     if key is not None:
         requests = await _without_known(store, requests, key)
     await insist(store.enqueue_many_rollouts, requests)
-    finished = await store.wait_for_rollouts(rollout_ids=ids)
-    return [
-        TaskResult(task, rollout, find_final_reward(await store.query_spans(rollout.rollout_id, "latest")))
-        for task, rollout in zip(all_tasks, finished, strict=True)
-    ]
+    found = await _collect(store, ids)
+    return [TaskResult(task, *found[rollout_id]) for task, rollout_id in zip(all_tasks, ids, strict=True)]
+
+
+async def _collect(store: Store, ids: Sequence[str]) -> dict[str, tuple[Rollout, float | None]]:
+    """Wait until rollouts are finished, and return what came of each, by its id."""
+    found: dict[str, tuple[Rollout, float | None]] = {}
+    left = list(ids)
+    try:
+        # In pieces: what has finished may be removed from the store while the others still run.
+        while left:
+            for rollout in await insist(store.wait_for_rollouts, rollout_ids=left, timeout=_PIECE):
+                reward = find_final_reward(await insist(store.query_spans, rollout.rollout_id, "latest"))
+                found[rollout.rollout_id] = rollout, reward
+            left = [rollout_id for rollout_id in left if rollout_id not in found]
+    except NotFound as error:
+        known = {rollout.rollout_id for rollout in await insist(store.query_rollouts, rollout_id_in=left)}
+        gone = [rollout_id for rollout_id in left if rollout_id not in known | found.keys()]
+        raise NotFound(
+            f"{len(gone)} of {len(ids)} rollouts were removed before their results were taken, {reprlib.repr(gone)}; "
+            "run the tasks again, and let the store keep for longer what is finished"
+        ) from error
+    return found
 
 
 async def _without_known(
