@@ -114,7 +114,7 @@ def rollout_id_for(key: str, mode: Mode | None, index: int, task: object) -> str
 def _digest(task: object) -> list[str]:
     try:
         raw = msgspec.msgpack.encode(task, enc_hook=_plain, order="deterministic")
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         return []  # of what is no plain data the place has to do
     return [hashlib.blake2s(raw, digest_size=4).hexdigest()]
 

@@ -72,6 +72,7 @@ async def test_other_tasks_keys_and_modes_are_other_rollouts() -> None:
     assert len(set(ids)) == len(ids)
     assert rollout_id_for("k", None, 0, {"b": 1, "a": 2}) == rollout_id_for("k", None, 0, {"a": 2, "b": 1})
     assert rollout_id_for("k", None, 0, object()) == "k-task-0"
+    assert rollout_id_for("k", None, 0, 2**70) == "k-task-0"
 
 
 async def test_without_a_key_tasks_are_run_each_time() -> None:
