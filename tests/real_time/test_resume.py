@@ -24,7 +24,7 @@ TRAINING = """
 import os, sys, time, logging
 import lightactors as la
 
-logging.basicConfig(format="%(message)s")
+logging.basicConfig(format="%(message)s", level=logging.INFO)
 
 @la.agent
 def note(task: int) -> float:
@@ -173,7 +173,7 @@ def test_run_that_is_finished_is_not_run_again(folder: Path, strategy: str) -> N
     (folder / "log").unlink()
     second = again(folder, "run", strategy)
     assert second.stdout == first.stdout
-    assert "note-run-0: all 10 tasks were finished before; for new rollouts take another store" in second.stderr
+    assert "note-run-0: all 10 tasks were finished before; for new rollouts give another key or store" in second.stderr
     assert log_of(folder) == []
 
 

@@ -99,7 +99,7 @@ async def _without_known(
     known = await insist(store.query_rollouts, rollout_id_in=ids)
     finished = sum(rollout.end_time is not None for rollout in known)
     if requests and finished == len(requests):
-        logger.warning("%s: all %d tasks were finished before; for new rollouts take another store", key, finished)
+        logger.info("%s: all %d tasks were finished before; for new rollouts give another key or store", key, finished)
     elif known:
         logger.warning("%s: going on with %d of %d tasks finished before", key, finished, len(requests))
     taken = {rollout.rollout_id for rollout in known}

@@ -44,6 +44,13 @@ async def test_tasks_under_a_key_are_run_once() -> None:
     assert await run_tasks(store, [1, {"a": 2}], "step-1") == (first, [])
 
 
+async def test_results_of_the_store_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    for _ in range(2):
+        await run_tasks(store, [1, 2], "step-1")
+    assert caplog.messages == []
+
+
 async def test_what_is_missing_is_run(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
     first, _ = await run_tasks(store, [1, 2], "step-1")
