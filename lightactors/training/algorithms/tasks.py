@@ -98,10 +98,14 @@ async def _without_known(
     ids = [request.rollout_id for request in requests if request.rollout_id is not None]
     known = await insist(store.query_rollouts, rollout_id_in=ids)
     finished = sum(rollout.end_time is not None for rollout in known)
+    failed = sum(rollout.status == "failed" for rollout in known)
+    of_which = f", of which {failed} failed" if failed else ""
     if requests and finished == len(requests):
-        logger.info("%s: all %d tasks were finished before; for new rollouts give another key or store", key, finished)
+        level = logging.WARNING if failed else logging.INFO
+        cure = "for new rollouts give another key or store"
+        logger.log(level, "%s: all %d tasks were finished before%s; %s", key, finished, of_which, cure)
     elif known:
-        logger.warning("%s: going on with %d of %d tasks finished before", key, finished, len(requests))
+        logger.warning("%s: going on with %d of %d tasks finished before%s", key, finished, len(requests), of_which)
     taken = {rollout.rollout_id for rollout in known}
     return [request for request in requests if request.rollout_id not in taken]
 

@@ -59,6 +59,16 @@ async def test_what_is_missing_is_run(caplog: pytest.LogCaptureFixture) -> None:
     assert "step-1: going on with 2 of 3 tasks finished before" in caplog.text
 
 
+async def test_what_failed_before_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    failed = rollout_id_for("k", None, 0, "task")
+    await store.enqueue_rollout("task", rollout_id=failed)
+    await store.dequeue_rollout("w")
+    await store.update_attempt(failed, "latest", "failed")
+    assert await run_tasks(store, ["task"], "k") == ([failed], [])
+    assert "k: all 1 tasks were finished before, of which 1 failed; for new" in caplog.text
+
+
 async def test_what_waits_is_not_queued_twice() -> None:
     store = MemoryStore()
     rollout_id = rollout_id_for("k", None, 0, "task")
