@@ -64,7 +64,7 @@ async def run_tasks(
         for task, rollout_id in zip(all_tasks, ids, strict=True)
     ]
     if key is not None:
-        requests = await _without_known(store, requests, key)
+        requests = await _without_known(store, requests, resources_id, key)
     await insist(store.enqueue_many_rollouts, requests)
     found = await _collect(store, ids)
     return [TaskResult(task, *found[rollout_id]) for task, rollout_id in zip(all_tasks, ids, strict=True)]
@@ -92,7 +92,7 @@ async def _collect(store: Store, ids: Sequence[str]) -> dict[str, tuple[Rollout,
 
 
 async def _without_known(
-    store: Store, requests: Sequence[EnqueueRolloutRequest], key: str
+    store: Store, requests: Sequence[EnqueueRolloutRequest], resources_id: str | None, key: str
 ) -> list[EnqueueRolloutRequest]:
     """Leave out what the store has already, whatever became of it."""
     ids = [request.rollout_id for request in requests if request.rollout_id is not None]
@@ -106,8 +106,18 @@ async def _without_known(
         logger.log(level, "%s: all %d tasks were finished before%s; %s", key, finished, of_which, cure)
     elif known:
         logger.warning("%s: going on with %d of %d tasks finished before%s", key, finished, len(requests), of_which)
+    await _compare_resources(store, known, resources_id, key)
     taken = {rollout.rollout_id for rollout in known}
     return [request for request in requests if request.rollout_id not in taken]
+
+
+async def _compare_resources(store: Store, known: Sequence[Rollout], resources_id: str | None, key: str) -> None:
+    """Warn where rollouts had other resources than they would have now; a program publishes its own each time anew."""
+    ids = {rollout.resources_id for rollout in known}
+    now = await _resources_digest(store, resources_id)
+    others = [f"{one}" for one in ids - {resources_id} if await _resources_digest(store, one) != now]
+    if others:
+        logger.warning("%s: results of before are of other resources, %s; if that matters, give another key", key, reprlib.repr(others))
 
 
 def rollout_id_for(key: str, mode: Mode | None, index: int, task: object) -> str:
