@@ -112,12 +112,26 @@ async def _without_known(
 
 
 async def _compare_resources(store: Store, known: Sequence[Rollout], resources_id: str | None, key: str) -> None:
-    """Warn where rollouts had other resources than they would have now; a program publishes its own each time anew."""
-    ids = {rollout.resources_id for rollout in known}
-    now = await _resources_digest(store, resources_id)
-    others = [f"{one}" for one in ids - {resources_id} if await _resources_digest(store, one) != now]
-    if others:
-        logger.warning("%s: results of before are of other resources, %s; if that matters, give another key", key, reprlib.repr(others))
+    """Warn where rollouts have other resources than new ones would. By what is in them: ids are new in each run."""
+    latest = await insist(store.get_latest_resources) if resources_id is None else None
+    now = resources_id if latest is None else latest.resources_id
+    others = {rollout.resources_id for rollout in known} - {now}
+    if not others:
+        return
+    digest = await _resources_digest(store, now)
+    if differing := [str(other) for other in others if await _resources_digest(store, other) != digest]:
+        logger.warning(
+            "%s: tasks of before were given other resources (%s) than they would be now (%s); for new rollouts give "
+            "another key",
+            key,
+            reprlib.repr(sorted(differing)),
+            now,
+        )
+
+
+async def _resources_digest(store: Store, resources_id: str | None) -> list[str]:
+    update = None if resources_id is None else await insist(store.get_resources_by_id, resources_id)
+    return _digest({} if update is None else update.resources)
 
 
 def rollout_id_for(key: str, mode: Mode | None, index: int, task: object) -> str:

@@ -69,6 +69,18 @@ async def test_what_failed_before_is_told_of(caplog: pytest.LogCaptureFixture) -
     assert "k: all 1 tasks were finished before, of which 1 failed; for new" in caplog.text
 
 
+async def test_results_of_other_resources_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    before = await store.add_resources({"weights": numpy.zeros(2)})
+    await run_tasks(store, [1], "step-1")
+    await store.add_resources({"weights": numpy.zeros(2)})
+    await run_tasks(store, [1], "step-1")
+    assert caplog.messages == []
+    await store.add_resources({"weights": numpy.ones(2)})
+    await run_tasks(store, [1], "step-1")
+    assert f"step-1: tasks of before were given other resources (['{before.resources_id}'])" in caplog.text
+
+
 async def test_what_waits_is_not_queued_twice() -> None:
     store = MemoryStore()
     rollout_id = rollout_id_for("k", None, 0, "task")
