@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from lightactors.training.runners.runner import Runner
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.stores.opening import opened
+from lightactors.training.stores.sql import DurableStore
 from lightactors.training.strategies import (
     Backend,
     ClientServerExecutionStrategy,
@@ -36,6 +38,8 @@ from lightactors.training.strategies import (
 from lightactors.training.tracing.adapters import Adapter, TraceToTriplets
 
 T = TypeVar("T")
+
+logger = logging.getLogger("lightactors")
 
 _EXECUTIONS: dict[str, set[int]] = {}
 """The numbers of the executions of a name that this program has had: all by which they can be told apart."""
@@ -127,13 +131,13 @@ class Trainer:
         """
         _refuse_running_loop("fit", "afit")
         task = self._task("fit", given, agent, train_dataset, val_dataset)
-        with _key("fit", task[0]) as key:
+        with self._key("fit", task[0]) as key:
             _run(lambda: self._execute(self.strategy, self.algorithm, key, *task), self.strategy.backend)
 
     async def afit(self, *given: Any, agent: Any = None, train_dataset: Any = None, val_dataset: Any = None) -> None:
         """Train, on the running loop (see `fit`)."""
         task = self._task("afit", given, agent, train_dataset, val_dataset)
-        with _key("fit", task[0]) as key:
+        with self._key("fit", task[0]) as key:
             await self._execute(self.strategy, self.algorithm, key, *task)
 
     def dev(
@@ -163,7 +167,7 @@ class Trainer:
         _refuse_algorithm_elsewhere("run", self.strategy)
         once = Baseline(limit=None, mode=mode)
         agent = self._the_agent()
-        with _key("run", agent) as key:
+        with self._key("run", agent) as key:
             await self._execute(self.strategy, once, key, agent, _dataset("tasks", tasks), ())
         return once.results
 
@@ -183,6 +187,24 @@ class Trainer:
             self._runner, strategy.worker_prefix, agent, self.hooks, self._tracer, self.max_rollouts
         )
         await strategy.run(play_algorithm, play_runner, self.store)
+
+    @contextmanager
+    def _key(self, method: str, agent: Any) -> Generator[str]:
+        """Name an execution: the same when the program is run again, and another one for each of its executions.
+
+        One that did not end well leaves its name to the next: a notebook's cell that is run again goes on where it was.
+        """
+        name = re.sub(r"[^\w.]+", "-", f"{agent.name}-{method}").strip("-")
+        taken = _EXECUTIONS.setdefault(name, set())
+        number = next(number for number in itertools.count() if number not in taken)
+        taken.add(number)
+        try:
+            yield f"{name}-{number}"
+        except BaseException as error:
+            taken.remove(number)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)) and isinstance(self.store, DurableStore):
+                logger.warning("%s was stopped; what has finished is kept: run it again to go on", name)
+            raise
 
     def _task(
         self, method: str, given: tuple[Any, ...], agent: Any, train: Any, val: Any
@@ -205,23 +227,6 @@ class Trainer:
 
     def __repr__(self) -> str:
         return f"Trainer(algorithm={self.algorithm!r}, agent={self.agent!r}, strategy={self.strategy!r})"
-
-
-@contextmanager
-def _key(method: str, agent: Any) -> Generator[str]:
-    """Name an execution: the same when the program is run again, and another one for each of its executions.
-
-    One that did not end well leaves its name to the next: a cell of a notebook that is run again goes on where it was.
-    """
-    name = re.sub(r"[^\w.]+", "-", f"{agent.name}-{method}").strip("-")
-    taken = _EXECUTIONS.setdefault(name, set())
-    number = next(number for number in itertools.count() if number not in taken)
-    taken.add(number)
-    try:
-        yield f"{name}-{number}"
-    except BaseException:
-        taken.remove(number)
-        raise
 
 
 def _run(function: Callable[[], Coroutine[Any, Any, T]], backend: Backend) -> T:

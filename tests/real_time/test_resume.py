@@ -30,6 +30,7 @@ logging.basicConfig(format="%(message)s", level=logging.INFO)
 def note(task: int) -> float:
     with open("log", "a") as log:
         log.write(f"{task}\\n")
+    time.sleep(float(os.environ.get("seconds", 0)))
     if task == 5 and "hold" in os.environ and not os.path.exists("held"):
         open("held", "w").close()
         time.sleep(60)
@@ -131,6 +132,17 @@ def test_interrupted_run_goes_on_where_it_was(folder: Path, strategy: str) -> No
     again(folder, "run", strategy)
     assert log_of(folder) == [5]
     assert attempts(folder) == {task: ("succeeded", 2 if task == 5 else 1) for task in range(10)}
+
+
+def test_interrupted_run_waits_for_no_more_than_the_rollouts_under_way(folder: Path, strategy: str) -> None:
+    with subprocess.Popen(**command(folder, "run", strategy, seconds="0.5"), stderr=subprocess.PIPE) as run:
+        until(lambda: len(log_of(folder)) > 2)
+        run.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        _, errors = run.communicate(timeout=30)
+    assert time.monotonic() - begin < 4  # the grace is 5
+    assert "note-run was stopped; what has finished is kept: run it again to go on" in errors
+    assert "did not finish" not in errors
 
 
 def test_algorithm_with_keys_of_its_own_goes_on_where_it_was(folder: Path, strategy: str) -> None:

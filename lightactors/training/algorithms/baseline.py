@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import anyio
+
 from lightactors.training.algorithms.algorithm import Algorithm
 from lightactors.training.algorithms.datasets import Dataset
 from lightactors.training.algorithms.tasks import TaskResult, run_tasks
@@ -26,8 +28,10 @@ class Baseline(Algorithm):
         self.results: list[TaskResult[Any]] = []
 
     async def run(self, train: Dataset[Any], val: Dataset[Any]) -> None:
-        await self._run_all(train, self.mode)
-        await self._run_all(val, "val")
+        # It has nothing to save: who is to stop need not wait until the rollouts under way are finished.
+        with anyio.CancelScope() as scope, self.setting.event.cancelling(scope):
+            await self._run_all(train, self.mode)
+            await self._run_all(val, "val")
 
     async def _run_all(self, dataset: Dataset[Any], mode: Mode | None) -> None:
         size = len(dataset) if self.limit is None else min(len(dataset), self.limit)
