@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -26,6 +28,7 @@ from lightactors.training.runners.runner import Runner
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.stores.opening import opened
+from lightactors.training.stores.sql import DurableStore
 from lightactors.training.strategies import (
     Backend,
     ClientServerExecutionStrategy,
@@ -36,8 +39,10 @@ from lightactors.training.tracing.adapters import Adapter, TraceToTriplets
 
 T = TypeVar("T")
 
-_EXECUTIONS: dict[str, Iterator[int]] = {}
-"""How many executions of a name this program has had: the only thing by which they can be told apart."""
+logger = logging.getLogger("lightactors")
+
+_EXECUTIONS: dict[str, set[int]] = {}
+"""The numbers of the executions of a name that this program has had: all by which they can be told apart."""
 
 
 STRATEGIES: dict[str, Callable[..., ExecutionStrategy]] = {
@@ -126,13 +131,14 @@ class Trainer:
         """
         _refuse_running_loop("fit", "afit")
         task = self._task("fit", given, agent, train_dataset, val_dataset)
-        key = self._key("fit", task[0])
-        _run(lambda: self._execute(self.strategy, self.algorithm, key, *task), self.strategy.backend)
+        with self._key("fit", task[0]) as key:
+            _run(lambda: self._execute(self.strategy, self.algorithm, key, *task), self.strategy.backend)
 
     async def afit(self, *given: Any, agent: Any = None, train_dataset: Any = None, val_dataset: Any = None) -> None:
         """Train, on the running loop (see `fit`)."""
         task = self._task("afit", given, agent, train_dataset, val_dataset)
-        await self._execute(self.strategy, self.algorithm, self._key("fit", task[0]), *task)
+        with self._key("fit", task[0]) as key:
+            await self._execute(self.strategy, self.algorithm, key, *task)
 
     def dev(
         self, *given: Any, agent: Any = None, train_dataset: Any = None, val_dataset: Any = None
@@ -161,7 +167,8 @@ class Trainer:
         _refuse_algorithm_elsewhere("run", self.strategy)
         once = Baseline(limit=None, mode=mode)
         agent = self._the_agent()
-        await self._execute(self.strategy, once, self._key("run", agent), agent, _dataset("tasks", tasks), ())
+        with self._key("run", agent) as key:
+            await self._execute(self.strategy, once, key, agent, _dataset("tasks", tasks), ())
         return once.results
 
     # How it is done
@@ -181,10 +188,23 @@ class Trainer:
         )
         await strategy.run(play_algorithm, play_runner, self.store)
 
-    def _key(self, method: str, agent: Any) -> str:
-        """Name an execution: the same when the program is run again, and another one for each of its executions."""
+    @contextmanager
+    def _key(self, method: str, agent: Any) -> Generator[str]:
+        """Name an execution: the same when the program is run again, and another one for each of its executions.
+
+        One that did not end well leaves its name to the next: a notebook's cell that is run again goes on where it was.
+        """
         name = re.sub(r"[^\w.]+", "-", f"{agent.name}-{method}").strip("-")
-        return f"{name}-{next(_EXECUTIONS.setdefault(name, itertools.count()))}"
+        taken = _EXECUTIONS.setdefault(name, set())
+        number = next(number for number in itertools.count() if number not in taken)
+        taken.add(number)
+        try:
+            yield f"{name}-{number}"
+        except BaseException as error:
+            taken.remove(number)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)) and isinstance(self.store, DurableStore):
+                logger.warning("%s was stopped; what has finished is kept: run it again to go on", name)
+            raise
 
     def _task(
         self, method: str, given: tuple[Any, ...], agent: Any, train: Any, val: Any

@@ -24,12 +24,13 @@ TRAINING = """
 import os, sys, time, logging
 import lightactors as la
 
-logging.basicConfig(format="%(message)s")
+logging.basicConfig(format="%(message)s", level=logging.INFO)
 
 @la.agent
 def note(task: int) -> float:
     with open("log", "a") as log:
         log.write(f"{task}\\n")
+    time.sleep(float(os.environ.get("seconds", 0)))
     if task == 5 and "hold" in os.environ and not os.path.exists("held"):
         open("held", "w").close()
         time.sleep(60)
@@ -133,6 +134,17 @@ def test_interrupted_run_goes_on_where_it_was(folder: Path, strategy: str) -> No
     assert attempts(folder) == {task: ("succeeded", 2 if task == 5 else 1) for task in range(10)}
 
 
+def test_interrupted_run_waits_for_no_more_than_the_rollouts_under_way(folder: Path, strategy: str) -> None:
+    with subprocess.Popen(**command(folder, "run", strategy, seconds="0.5"), stderr=subprocess.PIPE) as run:
+        until(lambda: len(log_of(folder)) > 2)
+        run.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        _, errors = run.communicate(timeout=30)
+    assert time.monotonic() - begin < 4  # the grace is 5
+    assert "note-run was stopped; what has finished is kept: run it again to go on" in errors
+    assert "did not finish" not in errors
+
+
 def test_algorithm_with_keys_of_its_own_goes_on_where_it_was(folder: Path, strategy: str) -> None:
     with held_in_the_middle(folder, "fit", strategy) as run:
         run.kill()
@@ -173,7 +185,7 @@ def test_run_that_is_finished_is_not_run_again(folder: Path, strategy: str) -> N
     (folder / "log").unlink()
     second = again(folder, "run", strategy)
     assert second.stdout == first.stdout
-    assert "note-run-0: all 10 tasks were finished before; for new rollouts take another store" in second.stderr
+    assert "note-run-0: all 10 tasks were finished before; for new rollouts give another key or store" in second.stderr
     assert log_of(folder) == []
 
 

@@ -7,12 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from lightactors.errors import ConfigurationError, ExecutionError
+import lightactors as la
+from lightactors.errors import ConfigurationError, ExecutionError, StoreUnavailable
 from lightactors.training.events import ExecutionEvent
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
@@ -361,3 +363,12 @@ def test_backend_that_is_not_installed_is_named_with_its_extra(monkeypatch: pyte
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'lightactors\[trio\]'"):
         SharedMemoryExecutionStrategy(backend="trio")
+
+
+@pytest.mark.parametrize("strategy", ["shm", "cs"])
+def test_store_that_cannot_be_opened_fails_as_itself(strategy: str, tmp_path: Path) -> None:
+    port = 0 if strategy == "cs" else None
+    trainer = la.Trainer(agent=abs, store=tmp_path / "none/run.db", strategy=strategy, port=port)
+    with pytest.raises(StoreUnavailable, match="there is no folder") as caught:
+        trainer.run([1])
+    assert caught.value.__suppress_context__

@@ -304,6 +304,25 @@ def test_trainer_can_be_used_again(backend: Backend) -> None:
     assert anyio.run(lambda: trainer.store.statistics()).total_rollouts == 2
 
 
+def test_execution_that_did_not_end_well_is_gone_on_with(backend: Backend) -> None:
+    keys: list[str] = []
+
+    @la.algorithm
+    async def learn(key: str) -> None:
+        keys.append(key)
+        if len(keys) < 3:
+            raise ValueError("not yet")
+
+    trainer = la.Trainer(algorithm=learn, agent=la.agent(lambda task: 1.0), backend=backend)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not yet"):
+            trainer.fit([1])
+    trainer.fit([1])
+    trainer.fit([1])
+
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+
+
 def test_start_and_stop_take_no_time(backend: Backend) -> None:
     trainer = la.Trainer(agent=double_async, n_runners=4, backend=backend)
     trainer.run([1])

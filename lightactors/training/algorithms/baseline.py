@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
+
+import anyio
 
 from lightactors.training.algorithms.algorithm import Algorithm
 from lightactors.training.algorithms.datasets import Dataset
@@ -26,12 +29,19 @@ class Baseline(Algorithm):
         self.results: list[TaskResult[Any]] = []
 
     async def run(self, train: Dataset[Any], val: Dataset[Any]) -> None:
-        await self._run_all(train, self.mode)
-        await self._run_all(val, "val")
+        # It has nothing to save: who is to stop need not wait until the rollouts under way are finished.
+        with anyio.CancelScope() as scope, self.setting.event.cancelling(scope):
+            await self._run_all(train, self.mode)
+            await self._run_all(val, "val")
 
     async def _run_all(self, dataset: Dataset[Any], mode: Mode | None) -> None:
         size = len(dataset) if self.limit is None else min(len(dataset), self.limit)
         tasks = [dataset[index] for index in range(size)]
-        for result in await run_tasks(self.store, tasks, mode=mode, key=self.setting.key):
+        began = time.time()
+        results = await run_tasks(self.store, tasks, mode=mode, key=self.setting.key)
+        if results and all((result.rollout.end_time or began) < began for result in results):
+            # Who has changed the agent would wonder.
+            logger.warning("all %d results are of an earlier run; for new rollouts take another store", len(results))
+        for result in results:
             logger.info("%s %s: reward %s", result.rollout.rollout_id, result.rollout.status, result.reward)
             self.results.append(result)

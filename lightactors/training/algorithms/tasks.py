@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import reprlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from lightactors.training.tracing.rewards import find_final_reward
 T = TypeVar("T")
 
 logger = logging.getLogger("lightactors")
+
+_PIECE = 60.0
+"""Seconds after which results are taken, though others are still awaited: less than any retention leaves them."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +64,74 @@ async def run_tasks(
         for task, rollout_id in zip(all_tasks, ids, strict=True)
     ]
     if key is not None:
-        requests = await _without_known(store, requests, key)
+        requests = await _without_known(store, requests, resources_id, key)
     await insist(store.enqueue_many_rollouts, requests)
-    finished = await store.wait_for_rollouts(rollout_ids=ids)
-    if len(finished) < len(ids):
-        raise NotFound(f"{len(ids) - len(finished)} rollouts have gone unread; let the store's retention keep more")
-    return [
-        TaskResult(task, rollout, find_final_reward(await store.query_spans(rollout.rollout_id, "latest")))
-        for task, rollout in zip(all_tasks, finished, strict=True)
-    ]
+    found = await _collect(store, ids)
+    return [TaskResult(task, *found[rollout_id]) for task, rollout_id in zip(all_tasks, ids, strict=True)]
+
+
+async def _collect(store: Store, ids: Sequence[str]) -> dict[str, tuple[Rollout, float | None]]:
+    """Wait until rollouts are finished, and return what came of each, by its id."""
+    found: dict[str, tuple[Rollout, float | None]] = {}
+    left = list(ids)
+    try:
+        # In pieces: what has finished may be removed from the store while the others still run.
+        while left:
+            for rollout in await insist(store.wait_for_rollouts, rollout_ids=left, timeout=_PIECE):
+                reward = find_final_reward(await insist(store.query_spans, rollout.rollout_id, "latest"))
+                found[rollout.rollout_id] = rollout, reward
+            left = [rollout_id for rollout_id in left if rollout_id not in found]
+    except NotFound as error:
+        known = {rollout.rollout_id for rollout in await insist(store.query_rollouts, rollout_id_in=left)}
+        gone = [rollout_id for rollout_id in left if rollout_id not in known | found.keys()]
+        raise NotFound(
+            f"{len(gone)} of {len(ids)} rollouts were removed before their results were taken, {reprlib.repr(gone)}; "
+            "run the tasks again, and let the store keep for longer what is finished"
+        ) from error
+    return found
 
 
 async def _without_known(
-    store: Store, requests: Sequence[EnqueueRolloutRequest], key: str
+    store: Store, requests: Sequence[EnqueueRolloutRequest], resources_id: str | None, key: str
 ) -> list[EnqueueRolloutRequest]:
     """Leave out what the store has already, whatever became of it."""
     ids = [request.rollout_id for request in requests if request.rollout_id is not None]
     known = await insist(store.query_rollouts, rollout_id_in=ids)
     finished = sum(rollout.end_time is not None for rollout in known)
+    failed = sum(rollout.status == "failed" for rollout in known)
+    of_which = f", of which {failed} failed" if failed else ""
     if requests and finished == len(requests):
-        logger.warning("%s: all %d tasks were finished before; for new rollouts take another store", key, finished)
+        level = logging.WARNING if failed else logging.INFO
+        cure = "for new rollouts give another key or store"
+        logger.log(level, "%s: all %d tasks were finished before%s; %s", key, finished, of_which, cure)
     elif known:
-        logger.warning("%s: going on with %d of %d tasks finished before", key, finished, len(requests))
+        logger.warning("%s: going on with %d of %d tasks finished before%s", key, finished, len(requests), of_which)
+    await _compare_resources(store, known, resources_id, key)
     taken = {rollout.rollout_id for rollout in known}
     return [request for request in requests if request.rollout_id not in taken]
+
+
+async def _compare_resources(store: Store, known: Sequence[Rollout], resources_id: str | None, key: str) -> None:
+    """Warn where rollouts have other resources than new ones would. By what is in them: ids are new in each run."""
+    latest = await insist(store.get_latest_resources) if resources_id is None else None
+    now = resources_id if latest is None else latest.resources_id
+    others = {rollout.resources_id for rollout in known} - {now}
+    if not others:
+        return
+    digest = await _resources_digest(store, now)
+    if differing := [str(other) for other in others if await _resources_digest(store, other) != digest]:
+        logger.warning(
+            "%s: tasks of before were given other resources (%s) than they would be now (%s); for new rollouts give "
+            "another key",
+            key,
+            reprlib.repr(sorted(differing)),
+            now,
+        )
+
+
+async def _resources_digest(store: Store, resources_id: str | None) -> list[str]:
+    update = None if resources_id is None else await insist(store.get_resources_by_id, resources_id)
+    return _digest({} if update is None else update.resources)
 
 
 def rollout_id_for(key: str, mode: Mode | None, index: int, task: object) -> str:
@@ -94,7 +142,7 @@ def rollout_id_for(key: str, mode: Mode | None, index: int, task: object) -> str
 def _digest(task: object) -> list[str]:
     try:
         raw = msgspec.msgpack.encode(task, enc_hook=_plain, order="deterministic")
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         return []  # of what is no plain data the place has to do
     return [hashlib.blake2s(raw, digest_size=4).hexdigest()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import types
@@ -9,6 +10,8 @@ import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar, overload
+
+import msgspec
 
 from lightactors.errors import ContractError
 from lightactors.training.blocking import run_blocking
@@ -49,7 +52,8 @@ def agent(target: F) -> F: ...
 def agent(target: Any) -> Any:
     """Make a function or a class an agent; it stays what it is, and may be called and tested as that.
 
-    The first parameter gets the rollout's task. The others are filled by name or annotation:
+    The first parameter gets the rollout's task. Tasks come back from a file, and reach other processes, as plain data:
+    annotated as a dataclass or msgspec struct, it is one again. The others are filled by name or annotation:
 
     - `resources`, or annotated `Resources`: all of them, by name;
     - `rollout`, or annotated `Rollout` or `AttemptedRollout`: the rollout with its attempt;
@@ -134,6 +138,7 @@ class PreparedAgent:
         """Run one rollout and return what the agent returned."""
         entry = self._entry(rollout.mode)
         arguments = entry.arguments(self.name, resources, rollout)
+        task = entry.task_of(task)
         if entry.is_async:
             return await entry.function(task, **arguments)
         call = functools.partial(entry.function, task, **arguments)
@@ -198,18 +203,20 @@ class Entry:
     name: str
     function: Callable[..., Any]
     is_async: bool
+    task_of: Callable[[Any], object]  # what the function gets for what the store gave
     fillers: Mapping[str, Filler]
     optional: Mapping[str, object]  # parameters that need not be found, and what they are then
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Entry:
         name = _name_of(function)
-        _, *others = _parameters(name, function)
+        task, *others = _parameters(name, function)
         hints = _hints(function)
         return cls(
             name=name,
             function=function,
             is_async=inspect.iscoroutinefunction(function),
+            task_of=_task_of(hints.get(task.name)),
             fillers={other.name: _filler(other.name, hints.get(other.name)) for other in others},
             optional={
                 other.name: None if other.default is other.empty else other.default
@@ -268,6 +275,13 @@ def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
         # A name that exists only for type checkers. The annotations that count here are known by their names.
         texts: Mapping[str, Any] = getattr(inner, "__annotations__", {})
         return {name: _HINT_BY_TEXT.get(str(text).rpartition(".")[2]) for name, text in texts.items()}
+
+
+def _task_of(hint: Any) -> Callable[[Any], object]:
+    """Return what makes a task a dataclass or struct again, where it was one before it went to disk or travelled."""
+    if not isinstance(hint, type) or not (dataclasses.is_dataclass(hint) or issubclass(hint, msgspec.Struct)):
+        return lambda task: task
+    return lambda task: msgspec.convert(task, hint) if type(task) is dict else task
 
 
 def _filler(name: str, hint: Any) -> Filler:

@@ -3,7 +3,8 @@
 A program that crashes says nothing to the store, and a store on a disk remembers what its runners were on. Whoever
 opens the store next looks after them: at once after those whose process was on this machine and is gone; after those
 elsewhere, which nobody here can see, when they have been silent for so long that they would have been heard. A runner
-that lives, wherever it is, is heard of by its heartbeats and keeps what it has.
+that lives, wherever it is, is heard of by its heartbeats and keeps what it has. Who claims by hand and never beats
+keeps it too: `unresponsive_seconds` are for those.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ async def give_back_what_is_certain(store: Store) -> dict[str, Worker]:
     for worker in await insist(store.query_workers):
         if worker.status == "unknown" and worker.worker_id not in holders:
             continue  # nothing is expected of it
+        if worker.last_heartbeat_time is None:
+            continue  # it claims by hand and never beats, so its silence says nothing
         lives = is_alive(worker)
         if lives is None:
             in_doubt[worker.worker_id] = worker

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import anyio
 
 from lightactors.actors import loops
-from lightactors.errors import StoreError
+from lightactors.errors import ConnectFailed, SendError, StoreError
 from lightactors.training.patience import insist
 from lightactors.training.runners.execution import Execution
 from lightactors.training.stores.contract import Store
@@ -19,6 +19,10 @@ logger = logging.getLogger("lightactors")
 
 _BEATS = 3
 """Heartbeats in the time after which the store takes an attempt for unresponsive."""
+
+
+_GOODBYE = 1.0
+"""Seconds that the last heartbeat may take."""
 
 
 class Pulse:
@@ -69,6 +73,14 @@ class Pulse:
         """Beat for the first time, before anything is claimed: who sees the worker's process end can then name it."""
         self._due = anyio.current_time() + self._interval
         await self._beat()
+
+    async def say_goodbye(self) -> None:
+        """Beat for the last time, with the final counts, if the store is still there to hear it."""
+        with anyio.move_on_after(_GOODBYE):
+            try:
+                await self._store.update_worker(self._worker_id, self._statistics())
+            except (StoreError, SendError, ConnectFailed) as error:
+                logger.debug("the store did not hear the last heartbeat of worker %s: %s", self._worker_id, error)
 
     async def run(self) -> None:
         """Beat until cancelled."""

@@ -96,6 +96,7 @@ class Runner:
                         done += 1
                         # A store in memory and a quick agent never wait: others want a turn too.
                         await anyio.lowlevel.checkpoint()
+                await pulse.say_goodbye()
         return done
 
     def on_drain(self) -> None:

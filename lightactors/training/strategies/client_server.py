@@ -30,12 +30,13 @@ from lightactors.training.stores.contract import Store
 from lightactors.training.stores.opening import opened
 from lightactors.training.strategies.crew import ALGORITHM, Crew, Member, Release
 from lightactors.training.strategies.joining import Joined, Way
-from lightactors.training.strategies.meeting import MEETING, STORE, Attendance, Meeting
+from lightactors.training.strategies.meeting import MEETING, Attendance, Meeting
 from lightactors.training.strategies.strategy import (
     AlgorithmBundle,
     Backend,
     ExecutionStrategy,
     RunnerBundle,
+    adopted,
     installed,
     one_of,
 )
@@ -173,7 +174,7 @@ class ClientServerExecutionStrategy(ExecutionStrategy):
     ) -> None:
         async with self._listening(tokens) as system:
             # In a thread, as the parts here: this process's own loop carries everybody's messages.
-            shared = await system.options(name=STORE, place="thread").adopt(store)
+            shared = await adopted(system, store)
             members = self._members(algorithm, runner, shared)
             logger.info("runners may join at %s", ", ".join(system.addresses))
             async with leftovers_given_back(shared):

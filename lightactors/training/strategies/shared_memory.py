@@ -26,6 +26,7 @@ from lightactors.training.strategies.strategy import (
     Backend,
     ExecutionStrategy,
     RunnerBundle,
+    adopted,
     installed,
     one_of,
 )
@@ -119,7 +120,7 @@ class SharedMemoryExecutionStrategy(ExecutionStrategy):
     async def _share(self, system: System, store: Store) -> Store:
         if not self.managed_store or isinstance(store, AnyRef):
             return store
-        return await system.options(name="store", place="thread").adopt(store)
+        return await adopted(system, store)
 
     async def _play(
         self, system: System, cast: _Cast, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store

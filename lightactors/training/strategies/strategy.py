@@ -10,9 +10,11 @@ from typing import Any, Literal, Protocol
 
 import anyio
 
-from lightactors.errors import ConfigurationError
+from lightactors.actors import System
+from lightactors.errors import ConfigurationError, SpawnError, StoreError
 from lightactors.training.events import ExecutionEvent
 from lightactors.training.stores.contract import Store
+from lightactors.training.strategies.meeting import STORE
 
 Backend = Literal["asyncio", "trio"]
 
@@ -54,6 +56,16 @@ class ExecutionStrategy(ABC):
     def execute(self, algorithm: AlgorithmBundle, runner: RunnerBundle, store: Store | str | Path) -> None:
         """Run both to the end, on a loop of its own: for scripts. A running loop calls `run`."""
         anyio.run(self.run, algorithm, runner, store, backend=self.backend)
+
+
+async def adopted(system: System, store: Store) -> Store:
+    """Give a store a mailbox and a thread; raise its own error where it can't be opened."""
+    try:
+        return await system.options(name=STORE, place="thread").adopt(store)
+    except SpawnError as error:
+        if isinstance(error.__cause__, StoreError):
+            raise error.__cause__ from None
+        raise
 
 
 def installed(backend: Backend) -> Backend:

@@ -44,12 +44,41 @@ async def test_tasks_under_a_key_are_run_once() -> None:
     assert await run_tasks(store, [1, {"a": 2}], "step-1") == (first, [])
 
 
+async def test_results_of_the_store_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    for _ in range(2):
+        await run_tasks(store, [1, 2], "step-1")
+    assert caplog.messages == []
+
+
 async def test_what_is_missing_is_run(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
     first, _ = await run_tasks(store, [1, 2], "step-1")
     again, ran = await run_tasks(store, [1, 2, 3], "step-1")
     assert again == [*first, *ran]
     assert "step-1: going on with 2 of 3 tasks finished before" in caplog.text
+
+
+async def test_what_failed_before_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    failed = rollout_id_for("k", None, 0, "task")
+    await store.enqueue_rollout("task", rollout_id=failed)
+    await store.dequeue_rollout("w")
+    await store.update_attempt(failed, "latest", "failed")
+    assert await run_tasks(store, ["task"], "k") == ([failed], [])
+    assert "k: all 1 tasks were finished before, of which 1 failed; for new" in caplog.text
+
+
+async def test_results_of_other_resources_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    before = await store.add_resources({"weights": numpy.zeros(2)})
+    await run_tasks(store, [1], "step-1")
+    await store.add_resources({"weights": numpy.zeros(2)})
+    await run_tasks(store, [1], "step-1")
+    assert caplog.messages == []
+    await store.add_resources({"weights": numpy.ones(2)})
+    await run_tasks(store, [1], "step-1")
+    assert f"step-1: tasks of before were given other resources (['{before.resources_id}'])" in caplog.text
 
 
 async def test_what_waits_is_not_queued_twice() -> None:
@@ -72,6 +101,7 @@ async def test_other_tasks_keys_and_modes_are_other_rollouts() -> None:
     assert len(set(ids)) == len(ids)
     assert rollout_id_for("k", None, 0, {"b": 1, "a": 2}) == rollout_id_for("k", None, 0, {"a": 2, "b": 1})
     assert rollout_id_for("k", None, 0, object()) == "k-task-0"
+    assert rollout_id_for("k", None, 0, 2**70) == "k-task-0"
 
 
 async def test_without_a_key_tasks_are_run_each_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ from lightactors.training.records import (
     Rollout,
 )
 from lightactors.training.runners.agent import Agent, agent, as_agent, is_agent
+from lightactors.training.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from lightactors.nowhere import OnlyForTypeCheckers  # type: ignore[import-not-found]
@@ -280,3 +282,20 @@ async def test_static_method_will_do() -> None:
             return task, llm
 
     assert await run(Static, {"small": SMALL}) == ("task", SMALL)
+
+
+@dataclass
+class Question:
+    text: str
+    weight: float = 1.0
+
+
+@pytest.mark.parametrize("task", [Question("why?"), {"text": "why?"}])
+async def test_task_is_a_dataclass_again_where_it_is_annotated_as_that(task: object) -> None:
+    def answer(question: Question) -> float:
+        assert question == Question("why?")
+        return question.weight
+
+    store = MemoryStore()
+    rollout = await store.start_rollout(task)
+    assert await as_agent(answer).run(rollout.input, {}, rollout) == 1.0

@@ -84,12 +84,19 @@ async def test_all_that_a_dead_worker_was_on_is_queued_again() -> None:
 
 
 async def test_rollout_of_who_is_silent_elsewhere_is_queued_again_in_time() -> None:
-    store = await busy(silent=ELSEWHERE, talks=ELSEWHERE, unknown=None)
+    store = await busy(silent=ELSEWHERE, talks=ELSEWHERE)
     async with leftovers_given_back(store):
         for _ in range(7):
             await anyio.sleep(10)
             await store.update_worker("talks", ELSEWHERE)
-        assert await queued(store) == ["silent", "unknown"]
+        assert await queued(store) == ["silent"]
+
+
+async def test_rollout_of_who_never_beats_is_left_to_it() -> None:
+    store = await busy(by_hand=None)
+    async with leftovers_given_back(store):
+        await anyio.sleep(600)
+        assert await queued(store) == []
 
 
 async def test_who_is_heard_of_at_last_keeps_its_rollout() -> None:

@@ -491,11 +491,12 @@ class CountsBeats(MemoryStore):
 async def test_worker_beats_on_its_own_clock(event: ExecutionEvent) -> None:
     store = CountsBeats()
     await finished_while_beating(store, event)
-    assert store.beats == pytest.approx([0, 10, 20, 30])
+    assert store.beats == pytest.approx([0, 10, 20, 30, 35])
     worker = await store.get_worker_by_id("w")
     assert worker is not None
     assert worker.heartbeat_stats is not None
     assert worker.heartbeat_stats["failed"] == 0
+    assert worker.heartbeat_stats["succeeded"] == 1  # told at the very end
 
 
 async def finished_while_beating(store: MemoryStore, event: ExecutionEvent) -> None:

@@ -12,6 +12,8 @@ import anyio
 import pytest
 
 from lightactors.errors import ConfigurationError, NotFound
+from lightactors.training.algorithms import tasks as tasks_module
+from lightactors.training.algorithms.tasks import TaskResult, run_tasks
 from lightactors.training.records import EnqueueRolloutRequest, Span
 from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.retention import Retention, seconds, size_bytes
@@ -125,6 +127,45 @@ async def test_what_has_gone_is_not_found_and_counted(tmp_path: Path) -> None:
         assert len(await store.query_spans("c")) == 4
     async with opened(tmp_path / "run.db") as store:
         assert (await store.statistics()).pruned == 2
+
+
+async def test_results_outlive_their_rollouts_while_others_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = anyio.Event()
+    monkeypatch.setattr(tasks_module, "_PIECE", 0.01)  # by the clock of the store's thread
+    monkeypatch.setattr(tasks_module, "find_final_reward", lambda spans: taken.set())
+    results: list[TaskResult[str]] = []
+    async with opened(tmp_path / "run.db") as store, anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            results.extend(await run_tasks(store, ["early", "late"]))
+
+        tasks.start_soon(ask)
+        early = await store.dequeue_rollout("w", timeout=None)
+        assert early is not None
+        await store.update_attempt(early.rollout_id, "latest", "succeeded")
+        await taken.wait()
+        assert await prune(store, Retention(count=0, least_age=0)) == 1
+        late = await store.dequeue_rollout("w", timeout=None)
+        assert late is not None
+        await store.update_attempt(late.rollout_id, "latest", "failed")
+    assert [result.rollout.status for result in results] == ["succeeded", "failed"]
+
+
+async def test_result_that_went_too_early_is_named(tmp_path: Path) -> None:
+    async with opened(tmp_path / "run.db") as store, anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            with pytest.raises(NotFound, match=r"1 of 2 rollouts were removed .*'ro-\w+'.*; run the tasks again"):
+                await run_tasks(store, ["early", "late"])
+
+        tasks.start_soon(ask)
+        early = await store.dequeue_rollout("w", timeout=None)
+        assert early is not None
+        await store.update_attempt(early.rollout_id, "latest", "succeeded")
+        await prune(store, Retention(count=0, least_age=0))
+        late = await store.dequeue_rollout("w", timeout=None)
+        assert late is not None
+        await store.update_attempt(late.rollout_id, "latest", "succeeded")
 
 
 async def test_id_of_what_has_gone_may_be_taken_again(tmp_path: Path) -> None:
