@@ -20,7 +20,7 @@ async def test_no_rollout_is_lost_or_acknowledged_twice(
 ) -> None:
     with open_storm(store_url, anyio_backend_name, tmp_path) as storm:
         figures = await weather(storm, 200)
-    assert figures["kills"] >= 10
+    assert figures["kills"] >= 5
     assert figures["freezes"] >= 1
 
 
