@@ -179,9 +179,10 @@ class PostgresServer:
                     raise
                 time.sleep(0.02)
 
-    def backends(self, database: str) -> list[int]:
-        """Return the processes that serve connections to a database."""
-        listed = self.query(f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}'")
+    def backends(self, database: str | None = None) -> list[int]:
+        """Return the processes that serve connections to a database; None: to all but `postgres`."""
+        condition = "datname <> 'postgres'" if database is None else f"datname = '{database}'"
+        listed = self.query(f"SELECT pid FROM pg_stat_activity WHERE {condition}")
         return [int(str(pid)) for (pid,) in listed]
 
     @property

@@ -105,6 +105,14 @@ def test_show_of_what_is_empty(tmp_path: Path) -> None:
     assert store("show", tmp_path / "new.db", "--rollouts") == "there are no such rollouts\n"
 
 
+def test_show_leaves_nothing_behind(run_db: Path) -> None:
+    before = run_db.read_bytes()
+    store("show", "run.db")
+    store("export", "run.db", "o.jsonl")
+    assert sorted(path.name for path in run_db.parent.iterdir()) == ["o.jsonl", "run.db"]
+    assert run_db.read_bytes() == before
+
+
 def test_show_while_the_store_is_in_use(tmp_path: Path) -> None:
     async def use() -> None:
         opened = open_store(str(tmp_path / "run.db"))

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from lightactors.errors import NotFound
 from lightactors.training.algorithms.datasets import Dataset
 from lightactors.training.patience import insist
 from lightactors.training.records import EnqueueRolloutRequest, Mode, Rollout, RolloutConfig
@@ -62,6 +63,8 @@ async def run_tasks(
         requests = await _without_known(store, requests, key)
     await insist(store.enqueue_many_rollouts, requests)
     finished = await store.wait_for_rollouts(rollout_ids=ids)
+    if len(finished) < len(ids):
+        raise NotFound(f"{len(ids) - len(finished)} rollouts have gone unread; let the store's retention keep more")
     return [
         TaskResult(task, rollout, find_final_reward(await store.query_spans(rollout.rollout_id, "latest")))
         for task, rollout in zip(all_tasks, finished, strict=True)

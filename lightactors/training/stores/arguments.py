@@ -160,8 +160,6 @@ _TASK = ("input", "mode", "config", "metadata")
 
 def check_same_task(known: Rollout, again: Rollout) -> None:
     """Raise `Conflict` if a rollout id comes back with another task than the one that has it."""
-    if known is again:
-        return
     for name in _TASK:
         if _differ(getattr(known, name), getattr(again, name)):
             raise Conflict(

@@ -100,7 +100,7 @@ class Desk(Store):
         if entry is None:
             entry = self._ledger.add(draft)
         else:
-            arguments.check_same_task(entry.record, draft)
+            self._check_same(entry.record, draft)
         return self._ledger.handed_out(entry)
 
     @directs
@@ -113,9 +113,14 @@ class Desk(Store):
         drafts = [self._draft(request, "queuing") for request in requests]
         for request, draft in zip(requests, drafts, strict=True):
             known = None if request.rollout_id is None else self._ledger.rollouts.find(request.rollout_id)
-            arguments.check_same_task(known.record if known else fresh.setdefault(draft.rollout_id, draft), draft)
+            self._check_same(known.record if known else fresh.setdefault(draft.rollout_id, draft), draft)
         self._ledger.add_all(list(fresh.values()))
         return [self._ledger.handed_out(self._ledger.entry(draft.rollout_id)) for draft in drafts]
+
+    def _check_same(self, known: Rollout, again: Rollout) -> None:
+        if known is not again:
+            as_kept = self._ledger.rollouts.as_kept
+            arguments.check_same_task(as_kept(known), as_kept(again))
 
     def _draft(self, request: EnqueueRolloutRequest, status: RolloutStatus) -> Rollout:
         return arguments.draft(

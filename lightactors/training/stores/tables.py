@@ -97,6 +97,10 @@ class Rollouts(Protocol):
         """Take a rollout under a new id in, and return its entry."""
         ...
 
+    def as_kept(self, rollout: Rollout) -> Rollout:
+        """Return a rollout as it will be handed out when it has been kept."""
+        ...
+
     def put(self, entry: Any, record: Rollout) -> None:
         """Replace the record of an entry."""
         ...

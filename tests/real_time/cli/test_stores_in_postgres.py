@@ -51,7 +51,7 @@ def test_what_is_not_there(postgres_url: str, tmp_path: Path) -> None:
     base = postgres_url.partition("?")[0]
     for url, told in (
         (f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=other", "holds no store"),
-        (postgres_url.replace(base.rpartition("/")[2], "nowhere", 1), "create the database first"),
+        (postgres_url.replace(base.rpartition("/")[2], "nowhere", 1), "check the address and that it can be reached"),
     ):
         done = lightactors("store", "show", url, cwd=tmp_path)
         assert done.returncode == 1

@@ -17,6 +17,7 @@ import pytest
 from lightactors.errors import ConfigurationError, InvalidArgument, StoreDamaged, StoreUnavailable
 from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.sql import postgres, schema
+from lightactors.training.stores.sql.archive import Archive
 from lightactors.training.stores.sql.database import Interrupted
 from lightactors.training.stores.sql.postgres import PARTITION, PostgresDatabase, Server
 from tests.postgres import PASSWORD, PostgresServer
@@ -180,6 +181,17 @@ def test_newer_schema_is_refused(postgres_url: str) -> None:
         database.run("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
     with pytest.raises(StoreDamaged, match=r"newer lightactors \(schema 99, this one knows"):
         PostgresDatabase(Server(postgres_url)).open()
+
+
+def test_reader_makes_no_store(postgres_url: str) -> None:
+    with pytest.raises(StoreDamaged, match="holds no store of lightactors in its schema 'lightactors'"):
+        PostgresDatabase(Server(postgres_url), is_reader=True).open()
+
+
+def test_archive_explains_what_it_can_not_open(postgres_url: str, postgres_server: PostgresServer) -> None:
+    for url, cure in ((postgres_url, "that a program keeps its store in"), (postgres_server.url("none"), "createdb")):
+        with pytest.raises((StoreDamaged, StoreUnavailable), match=cure), Archive(url):
+            pass
 
 
 def test_schema_of_somebody_else_is_left_alone(postgres_url: str, postgres_server: PostgresServer) -> None:

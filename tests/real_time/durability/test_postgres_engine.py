@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from lightactors.training.stores.contract import Store
 from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.sql import DurableStore, schema
 from tests.postgres import PostgresServer
-from tests.training.stores.test_store_model import Door, MailboxDoor, StoreMachine, on, run
+from tests.training.stores.test_store_model import Door, MailboxDoor, MailboxMachine, StoreMachine, on, run
 
 OpenStore = Callable[[str], AbstractAsyncContextManager[Store]]
 
@@ -114,6 +115,33 @@ class PostgresMachine(StoreMachine):
         self.portal.call(self.durable.expire)
 
 
+class NodesDoor:
+    """Several stores over one database, asked in turn."""
+
+    def __init__(self, doors: list[Door]) -> None:
+        self._doors = itertools.cycle(doors)
+
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        return next(self._doors).call(method, *args, **kwargs)
+
+
+class NodesMachine(MailboxMachine):
+    """The calls of the model's machine, each made to another store than the one before; time stands still."""
+
+    server: PostgresServer
+    url: str
+
+    def open(self) -> Door:
+        portal = self.stack.enter_context(start_blocking_portal(self.backend))
+        self.stack.callback(empty, self.url, self.server)
+        doors: list[Door] = []
+        for _ in range(3):
+            store: Any = open_store(self.url)
+            self.stack.callback(store.close)
+            doors.append(MailboxDoor(portal, store))
+        return NodesDoor(doors)
+
+
 @pytest.fixture
 def machine(postgres_server: PostgresServer, postgres_url: str) -> type[StoreMachine]:
     return type("PostgresMachine", (PostgresMachine,), {"server": postgres_server, "url": postgres_url})
@@ -121,6 +149,16 @@ def machine(postgres_server: PostgresServer, postgres_url: str) -> type[StoreMac
 
 def test_postgres_does_what_the_model_does(machine: type[StoreMachine]) -> None:
     run(machine, examples=5, steps=20)
+
+
+def test_several_nodes_do_what_the_model_does(postgres_server: PostgresServer, postgres_url: str) -> None:
+    run(type("Nodes", (NodesMachine,), {"server": postgres_server, "url": postgres_url}), examples=5, steps=20)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1_800)
+def test_several_nodes_do_what_the_model_does_for_long(postgres_server: PostgresServer, postgres_url: str) -> None:
+    run(type("Nodes", (NodesMachine,), {"server": postgres_server, "url": postgres_url}), examples=200, steps=50)
 
 
 @pytest.mark.stress

@@ -19,6 +19,7 @@ from lightactors.testing.store.moves import Waiting, claim, ids, report, span, s
 from lightactors.training.records import EnqueueRolloutRequest, RolloutConfig
 from lightactors.training.stores.contract import Store
 from lightactors.training.stores.opening import open_store
+from tests.postgres import PostgresServer
 from tests.real_time.programs import ROOT
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -36,6 +37,18 @@ async def main():
 anyio.run(main)
 """
 
+FROZEN = """
+import os, signal, sys
+from lightactors.training.stores.sql.postgres import PostgresDatabase, Server
+
+database = PostgresDatabase(Server(sys.argv[1]))
+database.open()
+database.begin()
+database.count({"spans": 1})
+print("frozen", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
 
 @asynccontextmanager
 async def opened(url: str, **options: Any) -> AsyncIterator[Store]:
@@ -48,10 +61,10 @@ async def opened(url: str, **options: Any) -> AsyncIterator[Store]:
 
 
 @contextmanager
-def node(url: str, claims: int) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """Run a node in another process; yield it, with the ids of what it has claimed."""
+def running(program: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """Run a program; yield its process and the words of the first line that it says."""
     with subprocess.Popen(
-        [sys.executable, "-c", NODE, url, f"{claims}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
@@ -202,7 +215,7 @@ async def test_claims_of_a_dead_node_end(postgres_url: str) -> None:
     config = RolloutConfig(unresponsive_seconds=1, max_attempts=2, retry_condition=["unresponsive"])
     async with opened(postgres_url) as here:
         added = await here.enqueue_many_rollouts([EnqueueRolloutRequest(n, config=config) for n in range(5)])
-        with node(postgres_url, 3) as (process, claimed):
+        with running(NODE, postgres_url, "3") as (process, claimed):
             assert claimed == ids(added[:3])
             process.kill()
         left = await here.dequeue_many_rollouts(10, "here")
@@ -217,10 +230,33 @@ async def test_claims_of_a_dead_node_end(postgres_url: str) -> None:
 async def test_frozen_node_holds_nobody_up_for_long(postgres_url: str) -> None:
     async with opened(postgres_url) as here:
         await here.enqueue_rollout(1)
-        with node(postgres_url, 0) as (process, _):
+        with running(NODE, postgres_url, "0") as (process, _):
             process.send_signal(signal.SIGSTOP)
             with anyio.fail_after(5):
                 assert await here.dequeue_rollout("w") is not None
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(120)
+async def test_node_that_is_frozen_in_a_transaction_is_ended(postgres_url: str) -> None:
+    async with opened(postgres_url) as here:
+        with running(FROZEN, postgres_url), anyio.fail_after(40):
+            await here.enqueue_rollout(1)
+
+
+async def test_node_has_few_connections(postgres_url: str, postgres_server: PostgresServer) -> None:
+    async with opened(postgres_url) as here:
+
+        async def call(number: int) -> None:
+            for _ in range(5):
+                rollout = await here.enqueue_rollout(number)
+                assert await status_of(here, rollout) == "queuing"
+                await here.query_rollouts(limit=2)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(50):
+                tasks.start_soon(call, number)
+        assert len(postgres_server.backends(PostgresServer.database_of(postgres_url))) <= 4
 
 
 async def test_nodes_that_cross_each_other_get_through(postgres_url: str) -> None:

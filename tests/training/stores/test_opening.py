@@ -41,7 +41,7 @@ def test_trainer_takes_stores_as_other_components(given: Any) -> None:
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("memroy", r"store='memroy' is no address; for a file of that name write memroy.db or ./memroy"),
+        ("memori", r"store='memori' is no address; for a file of that name write memori.db or ./memori"),
         ("sqlite:run.db", r"lacks slashes behind sqlite:; give a file such as run.db, sqlite:///run.db"),
         ("sqlite://run.db", r"names no file; write sqlite:///run.db"),
         ("mysql://host/db", r"there are no stores at mysql://; give a file such as run.db"),

@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import pytest
 
-from lightactors.actors import open_system, spawn
 from lightactors.errors import ConfigurationError, NotFound
 from lightactors.training.records import EnqueueRolloutRequest, Span
 from lightactors.training.stores.opening import open_store
@@ -180,17 +179,6 @@ async def test_two_programs_may_prune_at_once(tmp_path: Path) -> None:
         assert (await one.statistics()).pruned == 290
         await finish(other, "more")
         assert len(await ids(one)) == 11
-
-
-async def test_actor_prunes_by_itself(tmp_path: Path) -> None:
-    async with open_system():
-        retention = Retention(count=1, least_age=0)
-        store = await spawn(DurableStore, f"{tmp_path}/run.db", retention=retention, prune_seconds=0.05)
-        await store.enqueue_many_rollouts([EnqueueRolloutRequest(number) for number in range(3)])
-        for claimed in await store.dequeue_many_rollouts(3, "w"):
-            await store.update_attempt(claimed.rollout_id, "latest", "succeeded")
-        while (await store.statistics()).total_rollouts > 1:  # noqa: ASYNC110 - nobody tells when it is done
-            await anyio.sleep(0.05)
 
 
 def test_address_says_what_is_kept() -> None:

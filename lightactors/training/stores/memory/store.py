@@ -152,7 +152,7 @@ class MemoryStore(Desk):
         self, *, rollout_ids: Sequence[str], timeout: float | None = None
     ) -> Eventually[list[Rollout]]:
         may_wait = queries.check_timeout(timeout)
-        ids = checks.several("rollout_ids", rollout_ids)
+        ids = checks.texts("rollout_ids", rollout_ids)
         entries = [self._ledger.entry(rollout_id) for rollout_id in dict.fromkeys(ids)]
         if may_wait and not all(entry.is_finished for entry in entries):
             return self._wait_for(entries, timeout)

@@ -44,6 +44,9 @@ class MemoryRollouts(Table[RolloutRow]):
     def add(self, rollout: Rollout, prepared: None) -> RolloutRow:
         return self.append(rollout.rollout_id, RolloutRow(number=len(self.rows), record=rollout))
 
+    def as_kept(self, rollout: Rollout) -> Rollout:
+        return rollout
+
     def tries(self, entry: RolloutRow) -> Iterator[Try]:
         return entry.tries()
 

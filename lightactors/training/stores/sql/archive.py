@@ -17,7 +17,7 @@ from lightactors.training.records import ROLLOUT_STATUSES, Attempt, AttemptedRol
 from lightactors.training.stores.queries import page_of
 from lightactors.training.stores.retention import Retention, retention_of
 from lightactors.training.stores.sql import bodies, pruning
-from lightactors.training.stores.sql.database import Database
+from lightactors.training.stores.sql.database import Database, Interrupted
 from lightactors.training.stores.sql.locations import database_of, shown
 from lightactors.training.stores.sql.sqlite import SqliteDatabase
 from lightactors.training.stores.sql.tables import SqlTables
@@ -53,6 +53,9 @@ class Archive:
     def __init__(self, url: str) -> None:
         self._address, _ = retention_of(url)
         self._database = database_of(self._address)(True)
+        path = path_of(self._database)
+        if path is not None:
+            self._database = SqliteDatabase(path, is_reader=True, connect=_connect_to_look)
         self._tables = SqlTables(self._database, is_reader=True)
 
     @property
@@ -62,7 +65,8 @@ class Archive:
 
     def __enter__(self) -> Archive:
         try:
-            self._open()
+            with _patient():
+                self._open()
         except BaseException:
             self._database.close()
             raise
@@ -78,6 +82,8 @@ class Archive:
         try:
             self._database.open()
             self._check()
+        except Interrupted as error:
+            raise StoreUnavailable(str(error)) from error
         except StoreUnavailable:
             if path is None or _is_in_use(path):
                 raise
@@ -94,12 +100,13 @@ class Archive:
 
     @contextlib.contextmanager
     def _look(self) -> Generator[Database]:
-        self._database.begin_to_read()
-        self._tables.forget()
-        try:
-            yield self._database
-        finally:
-            self._database.rollback()
+        with _patient():
+            self._database.begin_to_read()
+            self._tables.forget()
+            try:
+                yield self._database
+            finally:
+                self._database.rollback()
 
     # Figures
 
@@ -195,6 +202,15 @@ class Archive:
             number, ordinal, _ = rows[-1]
 
 
+@contextlib.contextmanager
+def _patient() -> Generator[None]:
+    """Say of what may pass by itself that it is so: who looks may look again."""
+    try:
+        yield
+    except Interrupted as error:
+        raise StoreUnavailable(f"{error}; check the address and that it can be reached, or try again later") from error
+
+
 def path_of(database: Database) -> str | None:
     """Return the path of the file that a database is; None if it is none."""
     return database.path if isinstance(database, SqliteDatabase) else None
@@ -211,6 +227,14 @@ def check_file(path: str) -> None:
 
 def _is_in_use(path: str) -> bool:
     return Path(f"{path}-wal").exists()
+
+
+def _connect_to_look(path: str, *, is_reader: bool) -> sqlite3.Connection:
+    # One that might write, where it can: only such a one takes away in the end what SQLite puts beside the file.
+    uri = f"{Path(path).absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = 1")
+    return connection
 
 
 def _connect_to_what_is_not_in_use(path: str, *, is_reader: bool) -> sqlite3.Connection:

@@ -118,6 +118,11 @@ def _refuse(name: str, value: object, error: Exception) -> NoReturn:
     ) from None
 
 
+def length(body: bytes) -> int:
+    """Return how long a body is when it is not deflated; of one that is, at least so much."""
+    return len(body) if body[:1] == _PLAIN else 8 * len(body)
+
+
 def unpacked(body: bytes) -> memoryview | bytes:
     return zlib.decompress(memoryview(body)[1:]) if body[:1] == _DEFLATED else memoryview(body)[1:]
 

@@ -264,10 +264,8 @@ class Clerk(Desk):
             if isinstance(wait, EndsWait):
                 if wait.missing <= ended:
                     self._answers[call] = wait.end(self)
-            elif isinstance(wait, CompletionsWait):
-                found = self.finished_after(wait.after, wait.limit)
-                if found.rollouts:
-                    self._answers[call] = found
+            elif isinstance(wait, CompletionsWait) and self._ledger.finished.is_beyond(wait.after):
+                self._answers[call] = wait.end(self)
 
     def committed(self) -> None:
         """Tell everybody what has come of the transaction."""
@@ -302,6 +300,10 @@ class Clerk(Desk):
             self._claim_of[worker_id] = call
 
     def _leave(self, call: Call) -> None:
+        # Who was answered in time shall not be kept until that is over.
+        if len(self._deadlines) > 2 * len(self._waits) + 64:
+            self._deadlines = [one for one in self._deadlines if one[2] in self._waits]
+            heapq.heapify(self._deadlines)
         wait = self._waits.pop(call, None)
         if isinstance(wait, ClaimWait) and self._claim_of.get(wait.claimant.worker_id or "") is call:
             del self._claim_of[wait.claimant.worker_id or ""]
@@ -318,6 +320,15 @@ class Clerk(Desk):
         while self._deadlines and self._deadlines[0][2] not in self._waits:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else math.inf
+
+    def overdue(self, now: float) -> list[Call]:
+        """Let those go whose time is over, and return them: their answer can't be had."""
+        due: list[Call] = []
+        while self.next_timeout <= now:
+            _, _, call = heapq.heappop(self._deadlines)
+            self._leave(call)
+            due.append(call)
+        return due
 
     def time_out(self, now: float) -> None:
         """Answer those whose time is over."""
@@ -343,6 +354,7 @@ class Clerk(Desk):
         """See what others have done; what is rolled back, or comes too early for leases, is still to be done later."""
         if others_wrote:
             self.tables.forget()
+            self._ledger.latest_moment = max(self._ledger.latest_moment, self.tables.latest_moment())
             self._has_to_look = self._has_to_look_at_leases = True
         if self._has_to_look:
             self._look()
@@ -416,8 +428,8 @@ class Clerk(Desk):
     @watches
     def wait_for_rollouts(self, *, rollout_ids: Sequence[str], timeout: float | None = None) -> Any:
         may_wait = queries.check_timeout(timeout)
-        ids = list(dict.fromkeys(checks.several("rollout_ids", rollout_ids)))
-        self.tables.rollouts.prefetch(filter(checks.is_text, ids))
+        ids = list(dict.fromkeys(checks.texts("rollout_ids", rollout_ids)))
+        self.tables.rollouts.prefetch(ids)
         missing = {rollout_id for rollout_id in ids if not self._ledger.entry(rollout_id).is_finished}
         return EndsWait(ids, missing, timeout) if may_wait and missing else self.finished_among(ids)
 

@@ -37,7 +37,7 @@ _FINDING_OUT_SECONDS = 60.0
 """How long to try to find out what has become of a commit whose answer was lost."""
 
 PARTITION = 100_000
-"""How many rollouts' spans are in one partition: what is old can be dropped at once, instead of row by row."""
+"""How many rollouts' spans are in one partition: what is old is swept apart from what is new."""
 
 _TYPES: dict[Kind, str] = {"integer": "bigint", "real": "float8", "text": 'text COLLATE "C"', "bytes": "bytea"}
 _ARRAYS: dict[Kind, str] = {"integer": "bigint[]", "real": "float8[]", "text": "text[]", "bytes": "bytea[]"}
@@ -220,19 +220,14 @@ class PostgresDatabase:
         try:
             self._connect()
         except self._driver.Error as error:
+            refusal = self._refusal(error)
             if self._is_reader or any(words in str(error) for words in _COMING_BACK):
-                raise Interrupted(f"{self._server} can't be reached: {_first_line(error)}") from error
-            raise self._refusal(error) from error
+                raise Interrupted(str(refusal)) from error
+            raise refusal from error
         try:
             with self._explained():
-                if not self._is_reader:
-                    self._check_server()
-                    self._migrate()
-                elif self._version() is None:
-                    raise StoreUnavailable(
-                        f"{self._server} holds no store yet, in its schema {self._schema!r}; it is made by the first "
-                        "program that writes to it"
-                    )
+                self._check_server()
+                self._check_schema()
         except BaseException:
             self.close()
             raise
@@ -292,11 +287,16 @@ class PostgresDatabase:
 
     # The schema
 
-    def _migrate(self) -> None:
-        if self._version() is None:
+    def _check_schema(self) -> None:
+        if self._version() is None and not self._is_reader:
             self._create()
         version = self._version()
-        if version is None or version > schema.VERSION:
+        if version is None:
+            raise StoreDamaged(
+                f"{self._server} holds no store of lightactors in its schema {self._schema!r}; "
+                "name the database, and the ?schema=, that a program keeps its store in"
+            )
+        if version > schema.VERSION:
             raise StoreDamaged(
                 f"{self._server} was written by a newer lightactors (schema {version}, this one knows "
                 f"{schema.VERSION}); install that version, or choose another database or ?schema="
@@ -398,7 +398,11 @@ class PostgresDatabase:
                 time.sleep(pause)
                 pause = min(2 * pause, 1)
             else:
-                return bool(status == "committed")
+                if status != "in progress":
+                    return bool(status == "committed")
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(f"{error}; nobody knows whether this call was kept") from None
+                time.sleep(pause)
 
     def rollback(self) -> None:
         self._begin_anew()

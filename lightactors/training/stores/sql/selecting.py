@@ -24,7 +24,7 @@ def rollouts_query(
     """Return the query and its parameters."""
     conditions, parameters = _conditions(database, ids, contains)
     limit = limit_of(page)
-    if statuses is not None and logic == "and" and page.sort_by is None:
+    if statuses is not None and ids is None and logic == "and" and page.sort_by is None:
         numbers, parameters = _by_status(statuses, conditions, parameters, page, limit)
     else:
         if statuses is not None:

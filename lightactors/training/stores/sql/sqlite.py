@@ -28,6 +28,9 @@ APPLICATION_ID = 0x4C414354
 _TYPES: dict[Kind, str] = {"integer": "INTEGER", "real": "REAL", "text": "TEXT", "bytes": "BLOB"}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_LOG_BYTES = 64 * 2**20
+"""What is left of the log after it has grown for something large."""
+
 _BUSY_SECONDS = 0.25
 """How long SQLite itself waits for a lock; the writer tries again."""
 
@@ -254,6 +257,8 @@ class SqliteDatabase:
 
     def _explanation(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_CONSTRAINT:
+            return Interrupted(f"{self.path}: {error}")  # an id that was taken: the next one will not be
         if code in _BUSY:
             return Interrupted(f"{self.path} is locked by another program")
         # Text that is none is the driver's to find: in a column, or in what SQLite says of a damaged schema.

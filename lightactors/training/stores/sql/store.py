@@ -6,8 +6,10 @@ import abc
 import functools
 import itertools
 import logging
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, NoReturn, TypeVar
@@ -99,9 +101,8 @@ class DurableStore(Store):
         self._retention = retention or told
         self._prune_seconds = prune_seconds
         self._patience = patience_seconds
-        self._clock = clock
-        self._now = now
-        self._random = random
+        name = type(self).__name__
+        self._make_clerk = functools.partial(_make_clerk, clock=clock, now=now, random=random, name=name)
         self._threads: _Threads | None = None
         self._lock = threading.Lock()
 
@@ -142,8 +143,9 @@ class DurableStore(Store):
 
     @reads
     async def statistics(self) -> StoreStatistics:
+        threads = self._running()
         counted: StoreStatistics = await self._ask("statistics", (), {}, only_reads=True)
-        return replace(counted, waiters=self._running().writer.waiters)
+        return replace(counted, waiters=threads.writer.waiters)
 
     def _ask(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, only_reads: bool
@@ -159,12 +161,11 @@ class DurableStore(Store):
 
     def _running(self) -> _Threads:
         with self._lock:  # a plain object is used from several threads
-            if self._threads is None:
+            if self._threads is None or self._threads.process_id != os.getpid():  # no thread outlives a fork
                 self._threads = _Threads(shown(self.url), self._connect, self._make_clerk, self._patience)
+                # A store that is dropped without having been closed leaves no threads.
+                weakref.finalize(self, self._threads.let_go)
             return self._threads
-
-    def _make_clerk(self, tables: SqlTables) -> Clerk:
-        return Clerk(tables, self._clock, self._now, self._random, type(self).__name__)
 
 
 @actor
@@ -189,8 +190,14 @@ async def _prune(store: DurableStore) -> None:
         await anyio.sleep(_PRUNE_PAUSE)
 
 
+def _make_clerk(
+    tables: SqlTables, clock: Callable[[], float], now: Callable[[], float], random: Random | None, name: str
+) -> Clerk:
+    return Clerk(tables, clock, now, random, name)
+
+
 class _Threads:
-    """The threads of a store."""
+    """The threads of a store, which know nothing of it."""
 
     def __init__(self, name: str, connect: Connect, make_clerk: MakeClerk, patience: float) -> None:
         self.writer = Writer(f"{name} writer", connect(False), make_clerk, patience)
@@ -198,10 +205,16 @@ class _Threads:
             Reader(f"{name} reader {number}", connect(True), make_clerk, patience) for number in range(_READERS)
         ]
         self.readers = itertools.cycle(self._readers)
+        self.process_id = os.getpid()
 
     def close(self) -> None:
         for worker in (*self._readers, self.writer):
             worker.close()
+
+    def let_go(self) -> None:
+        """Have them end when they have done what has come, and wait for nothing."""
+        for worker in (*self._readers, self.writer):
+            worker.let_go()
 
 
 async def _reply(ask: Ask, call: Call, writer: Writer) -> Any:

@@ -53,6 +53,7 @@ class Kept(Entry, gc=False, eq=False, kw_only=True):
     saved: Row | None = None  # what its row holds, but for the version
     saved_input: bytes | None = None
     saved_tries: dict[int, bytes]
+    size: int = 0  # what it takes, roughly
 
     def snapshot(self) -> Rollout:
         """Return the record to hand out: it is shared with nobody, as if it had just been read."""
@@ -89,6 +90,11 @@ class Kept(Entry, gc=False, eq=False, kw_only=True):
             1 if self.is_leased else None,
             bodies.packed("metadata", body, given=record.metadata),
         )
+
+
+def _size(*parts: bytes) -> int:
+    # A value takes a few times the bytes that it is written in.
+    return _ENTRY_BYTES + 4 * sum(map(bodies.length, parts))
 
 
 class Lease(msgspec.Struct, gc=False):
@@ -193,10 +199,17 @@ class SqlRollouts:
         bodies.check("metadata", rollout.metadata)
         return bodies.packed("input", rollout.input)
 
+    def as_kept(self, rollout: Rollout) -> Rollout:
+        return replace(
+            rollout,
+            input=bodies.anything(bodies.packed("input", rollout.input)),
+            metadata=bodies.anything(bodies.packed("metadata", rollout.metadata)),
+        )
+
     def add(self, rollout: Rollout, body: bytes) -> Kept:
         # As it will be read: who asks now and who asks tomorrow get the same.
         record = replace(rollout, input=bodies.anything(body))
-        entry = Kept(number=self.numbers.next(), record=record, input_body=body, saved_tries={})
+        entry = Kept(number=self.numbers.next(), record=record, input_body=body, saved_tries={}, size=_size(body))
         self._tables.count("rollouts", 1)
         return self._keep(entry)
 
@@ -208,16 +221,17 @@ class SqlRollouts:
             self.leases.pop(number, None)
             if entry is not None:
                 del self._by_id[entry.record.rollout_id]
-                self._size -= _ENTRY_BYTES + len(entry.input_body)
+                self._size -= entry.size
 
     def put(self, entry: Kept, record: Rollout) -> None:
         if record.metadata is not entry.record.metadata:
             bodies.check("metadata", record.metadata)
         if record.input is not entry.record.input:
-            self._size -= len(entry.input_body)
             entry.input_body = bodies.packed("input", record.input)
-            self._size += len(entry.input_body)
             record = replace(record, input=bodies.anything(entry.input_body))
+            self._size -= entry.size
+            entry.size = _size(entry.input_body)
+            self._size += entry.size
         entry.record = record
 
     def tries(self, entry: Kept) -> Iterator[Try]:
@@ -281,6 +295,7 @@ class SqlRollouts:
             next_ordinal=rest.next_ordinal,
             saved_input=input_body,
             saved_tries={},
+            size=_size(input_body, body),
         )
         if rest.attempt is not None:
             started, heard = self._times(entry, rest.attempt.attempt_id)
@@ -300,7 +315,7 @@ class SqlRollouts:
     def _keep(self, entry: Kept) -> Kept:
         self._by_id[entry.record.rollout_id] = self._by_number[entry.number] = self._seen[entry.number] = entry
         self._absent.discard(entry.record.rollout_id)
-        self._size += _ENTRY_BYTES + len(entry.input_body)
+        self._size += entry.size
         return entry
 
     def flush(self) -> None:
@@ -346,10 +361,10 @@ class SqlRollouts:
         self._peeked.clear()
         self._seen.clear()
         self._absent.clear()
-        while self._size > _KEPT_BYTES:
+        while self._size > _KEPT_BYTES and self._by_number:
             _, entry = self._by_number.popitem(last=False)
             del self._by_id[entry.record.rollout_id]
-            self._size -= _ENTRY_BYTES + len(entry.input_body)
+            self._size -= entry.size
 
     def forget(self) -> None:
         self._by_id.clear()
@@ -813,12 +828,16 @@ class SqlTables:
 
     def write(self) -> None:
         """Write what has changed so that queries see it, but for what is counted."""
+        if self._is_reader:
+            return
         self.rollouts.flush()
         self.spans.flush()
         self.workers.flush()
 
     def flush(self, moment: float | None = None) -> None:
         """Write what has changed, to be committed; `moment` is the latest in records."""
+        if self._is_reader:
+            return
         self.count("attempts", self.totals.attempts)
         self.count("fenced", self.totals.fenced)
         self.totals.attempts = self.totals.fenced = 0

@@ -53,13 +53,19 @@ class Worker:
     def submit(self, call: Call | None) -> None:
         """Take a call; None only wakes the thread. From any thread."""
         self._calls.put(call)
+        if not self._thread.is_alive():
+            self._refuse_rest()
 
     def close(self) -> None:
         """Carry out what has come, and end."""
-        self._closing.set()
-        self._calls.put(None)
+        self.let_go()
         if threading.current_thread() is not self._thread:
             self._thread.join(_JOIN_SECONDS)
+
+    def let_go(self) -> None:
+        """Let the thread end, in its time."""
+        self._closing.set()
+        self._calls.put(None)
 
     @property
     def is_open(self) -> bool:
@@ -75,12 +81,21 @@ class Worker:
     def _run(self) -> None:
         try:
             while not (self._closing.is_set() and self._calls.empty()):
-                self._serve(self._collect())
+                self._serve_safely(self._collect())
         except _Closing:
             pass
         finally:
             self._refuse_rest()
             self._database.close()
+
+    def _serve_safely(self, calls: list[Call]) -> None:
+        """Serve; whatever goes wrong, the thread goes on, and nobody waits for an answer that does not come."""
+        try:
+            self._serve(calls)
+        except Exception as error:
+            self._roll_back()
+            self._give_up(calls, error)
+            self._rests_until = time.monotonic() + _SWEEP_SECONDS
 
     def _collect(self) -> list[Call]:
         """Wait for calls, as long as nothing else is to be done, and return them."""
@@ -112,7 +127,8 @@ class Worker:
 
     def _insist(self, calls: list[Call], transact: Callable[[list[Call]], None]) -> None:
         """Run a transaction until it is committed; what fails altogether is done call by call."""
-        deadline, pause = time.monotonic() + self._patience, _PAUSES[0]
+        began = calls[0].received if calls else time.monotonic()
+        deadline, pause = began + self._patience, _PAUSES[0]
         while True:
             try:
                 if self._is_interrupted:
@@ -121,12 +137,13 @@ class Worker:
                 if self._clerk is None:
                     self._open()
                 transact(calls)
-                return
+                break
             except Interrupted as error:
                 self._roll_back()
                 self._is_interrupted = True
-                if time.monotonic() > deadline:
-                    _answer(calls, StoreUnavailable(f"{error}, and has been for {self._patience:g} s; try again later"))
+                if not calls or time.monotonic() > deadline:
+                    since = f", and has been for {self._patience:g} s" if calls else ""
+                    self._give_up(calls, StoreUnavailable(f"{error}{since}; try again later"))
                     return
                 if pause == _PAUSES[0]:
                     logger.warning("%s; trying again until it can be had", error)
@@ -138,10 +155,12 @@ class Worker:
                 self._roll_back()
                 if len(calls) <= 1 or isinstance(error, StoreUnavailable):
                     self._give_up(calls, error)
-                    return
-                for call in calls:
-                    self._insist([call], transact)
+                else:
+                    for call in calls:
+                        self._insist([call], transact)
                 return
+        # Not in what is tried again: it has happened.
+        self._conclude()
 
     def _give_up(self, calls: list[Call], error: Exception) -> None:
         if not calls or isinstance(error, StoreUnavailable):
@@ -149,6 +168,14 @@ class Worker:
         if not isinstance(error, StoreError):
             logger.exception("the store failed at %s", calls, exc_info=error)
         _answer(calls, error)
+        if self._clerk is not None and isinstance(error, StoreUnavailable):
+            _answer(self._clerk.overdue(time.monotonic()), error)
+
+    def _conclude(self) -> None:
+        """Go on with what was committed, and tell those who wait for it."""
+        assert self._clerk is not None
+        self._clerk.tables.committed()
+        self._clerk.committed()
 
     def _open(self) -> None:
         self._database.open()
@@ -219,8 +246,6 @@ class Writer(Worker):
         if clerk.audience.is_news:
             self._database.tell_others()
         self._database.commit()
-        clerk.tables.committed()
-        clerk.committed()
 
 
 class Reader(Worker):
@@ -241,7 +266,6 @@ class Reader(Worker):
         for call in calls:
             clerk.carry_out(call)
         self._database.rollback()
-        clerk.committed()
 
 
 def _answer(calls: Iterable[Call], error: Exception) -> None:
