@@ -101,7 +101,7 @@ class Rollouts(Protocol):
         """Return a rollout as it will be handed out when it has been kept."""
         ...
 
-    def put(self, entry: Any, record: Rollout) -> None:
+    def put(self, entry: Any, record: Rollout, /) -> None:
         """Replace the record of an entry."""
         ...
 
@@ -137,7 +137,7 @@ class Queue(Protocol):
 class Finished(Protocol):
     """The finished rollouts in the order of their ends; a cursor says how far somebody has come."""
 
-    def add(self, entry: Any) -> None: ...
+    def add(self, entry: Any, /) -> None: ...
     def is_beyond(self, cursor: int) -> bool:
         """Tell whether there are some behind the cursor."""
         ...

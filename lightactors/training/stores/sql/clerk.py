@@ -11,15 +11,15 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from lightactors.actors.mailbox import Ask, Failure, answer_together
-from lightactors.contract import contract_of
+from lightactors.contract import Eventually, contract_of
 from lightactors.errors import StoreDamaged, StoreError, StoreUnavailable
 from lightactors.training import checks
-from lightactors.training.records import AttemptedRollout, Rollout
+from lightactors.training.records import AttemptedRollout, Completions, Rollout
 from lightactors.training.stores import arguments, queries
 from lightactors.training.stores.contract import claims, watches
 from lightactors.training.stores.desk import Desk
@@ -393,8 +393,9 @@ class Clerk(Desk):
     @claims
     def dequeue_rollout(
         self, worker_id: str | None = None, timeout: float | None = 0, claim_id: str | None = None
-    ) -> Any:
-        return self._claim(1, worker_id, timeout, claim_id, is_single=True)
+    ) -> Eventually[AttemptedRollout | None]:
+        claimed: AttemptedRollout | None = self._claim(1, worker_id, timeout, claim_id, is_single=True)
+        return claimed
 
     @claims
     def dequeue_many_rollouts(
@@ -403,8 +404,9 @@ class Clerk(Desk):
         worker_id: str | None = None,
         timeout: float | None = 0,
         claim_id: str | None = None,
-    ) -> Any:
-        return self._claim(limit, worker_id, timeout, claim_id, is_single=False)
+    ) -> Eventually[list[AttemptedRollout]]:
+        claimed: list[AttemptedRollout] = self._claim(limit, worker_id, timeout, claim_id, is_single=False)
+        return claimed
 
     def _claim(
         self, limit: int, worker_id: str | None, timeout: float | None, claim_id: str | None, *, is_single: bool
@@ -418,20 +420,22 @@ class Clerk(Desk):
         return wait.answer(claimed) if claimed or not may_wait else wait
 
     @watches
-    def query_completions(self, after: int = 0, limit: int = 100, timeout: float | None = 0) -> Any:
+    def query_completions(self, after: int = 0, limit: int = 100, timeout: float | None = 0) -> Eventually[Completions]:
         checks.whole("after", after, least=0)
         checks.whole("limit", limit, least=-1)
         if not queries.check_timeout(timeout) or self._ledger.finished.is_beyond(after):
             return self.finished_after(after, limit)
-        return CompletionsWait(after, limit, timeout)
+        return _later(CompletionsWait(after, limit, timeout))
 
     @watches
-    def wait_for_rollouts(self, *, rollout_ids: Sequence[str], timeout: float | None = None) -> Any:
+    def wait_for_rollouts(
+        self, *, rollout_ids: Sequence[str], timeout: float | None = None
+    ) -> Eventually[list[Rollout]]:
         may_wait = queries.check_timeout(timeout)
         ids = list(dict.fromkeys(checks.texts("rollout_ids", rollout_ids)))
         self.tables.rollouts.prefetch(ids)
         missing = {rollout_id for rollout_id in ids if not self._ledger.entry(rollout_id).is_finished}
-        return EndsWait(ids, missing, timeout) if may_wait and missing else self.finished_among(ids)
+        return _later(EndsWait(ids, missing, timeout)) if may_wait and missing else self.finished_among(ids)
 
     def finished_among(self, rollout_ids: Sequence[str]) -> list[Rollout]:
         """Return those of the rollouts that are finished."""
@@ -443,3 +447,8 @@ class Clerk(Desk):
 def _can_be_called_off(wait: Wait) -> str | None:
     """Return the worker by whose name a wait can be called off, if it can."""
     return wait.claimant.worker_id if isinstance(wait, ClaimWait) and wait.claimant.claim_id is not None else None
+
+
+def _later(wait: Wait) -> Awaitable[Any]:
+    """Return a wait in place of the answer that it will have."""
+    return cast("Awaitable[Any]", wait)

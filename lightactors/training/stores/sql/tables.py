@@ -206,10 +206,12 @@ class SqlRollouts:
             metadata=bodies.anything(bodies.packed("metadata", rollout.metadata)),
         )
 
-    def add(self, rollout: Rollout, body: bytes) -> Kept:
+    def add(self, rollout: Rollout, prepared: bytes) -> Kept:
         # As it will be read: who asks now and who asks tomorrow get the same.
-        record = replace(rollout, input=bodies.anything(body))
-        entry = Kept(number=self.numbers.next(), record=record, input_body=body, saved_tries={}, size=_size(body))
+        record = replace(rollout, input=bodies.anything(prepared))
+        entry = Kept(
+            number=self.numbers.next(), record=record, input_body=prepared, saved_tries={}, size=_size(prepared)
+        )
         self._tables.count("rollouts", 1)
         return self._keep(entry)
 
