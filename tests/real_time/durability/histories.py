@@ -44,7 +44,7 @@ class Pen:
 
 
 def read(path: Path) -> list[Event]:
-    """Return what was written; of one that a kill has cut off, at the end of a page, the next line begins with a part."""
+    """Return what was written; where a kill has cut an event off, the next one follows on the same line."""
     whole = (line[line.rindex(b'{"at"') :] for line in path.read_bytes().splitlines() if b'{"at"' in line)
     return [msgspec.json.decode(line, type=Event) for line in whole]
 
