@@ -1,6 +1,7 @@
 """What every runner was told, written down where its death can't take it, and whether the store agrees.
 
-An event is written with one `write` to a file that all append to: a process that is killed has written it or has not.
+An event is written with one `write` to a file that all append to: a process that is killed has written it, or nearly
+always not. What is cut off counts as not written.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Pen:
 
 
 def read(path: Path) -> list[Event]:
-    return msgspec.json.Decoder(Event).decode_lines(path.read_bytes())
+    """Return what was written; where a kill has cut an event off, the next one follows on the same line."""
+    whole = (line[line.rindex(b'{"at"') :] for line in path.read_bytes().splitlines() if b'{"at"' in line)
+    return [msgspec.json.decode(line, type=Event) for line in whole]
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -19,8 +19,8 @@ async def test_no_rollout_is_lost_or_acknowledged_twice(
     store_url: str, anyio_backend_name: str, tmp_path: Path
 ) -> None:
     with open_storm(store_url, anyio_backend_name, tmp_path) as storm:
-        figures = await weather(storm, 200)
-    assert figures["kills"] >= 10
+        figures = await weather(storm, 150)
+    assert figures["kills"] >= 5
     assert figures["freezes"] >= 1
 
 

@@ -34,7 +34,7 @@ def check_file(path: Path) -> None:
 @pytest.mark.parametrize(("store_url", "anyio_backend"), [("sqlite", "asyncio")], indirect=["store_url"])
 async def test_killed_store_has_what_it_acknowledged(store_url: str, anyio_backend_name: str, tmp_path: Path) -> None:
     with open_storm(store_url, anyio_backend_name, tmp_path) as storm:
-        await weather(storm, 300, store_kills=5, period=0.2)
+        await weather(storm, 150, store_kills=5, period=0.2)
     check_file(tmp_path / "run.db")
 
 
@@ -45,7 +45,7 @@ async def test_stores_over_one_database_share_its_work_though_they_are_killed(
     store_url: str, anyio_backend_name: str, tmp_path: Path
 ) -> None:
     with open_storm(store_url, anyio_backend_name, tmp_path, stores=2) as storm:
-        await weather(storm, 200, store_kills=4, period=0.2)
+        await weather(storm, 100, store_kills=4, period=0.2)
     check_file(tmp_path / "run.db")
 
 

@@ -32,6 +32,12 @@ OLDEST = 14
 _SWEEP_SECONDS = 1.0
 """How often to look for what others have written when none of them tells."""
 
+# A server that has crashed may know nothing any more of the number of a transaction that did not come about.
+_STATUS = """
+SELECT CASE WHEN number < pg_snapshot_xmax(pg_current_snapshot()) THEN pg_xact_status(number) END
+FROM (SELECT ?::text::xid8 AS number) given
+"""
+
 _FINDING_OUT_SECONDS = 60.0
 """How long to try to find out what has become of a commit whose answer was lost."""
 
@@ -399,7 +405,7 @@ class PostgresDatabase:
         while True:
             try:
                 self.recover()
-                ((status,),) = self.rows("SELECT pg_xact_status(?::text::xid8)", number)
+                ((status,),) = self.rows(_STATUS, number)
             except Interrupted:
                 if time.monotonic() > deadline:
                     raise StoreUnavailable(f"{error}; nobody knows whether this call was kept") from None
