@@ -32,12 +32,6 @@ OLDEST = 14
 _SWEEP_SECONDS = 1.0
 """How often to look for what others have written when none of them tells."""
 
-# A server that has crashed may know nothing any more of the number of a transaction that did not come about.
-_STATUS = """
-SELECT CASE WHEN number < pg_snapshot_xmax(pg_current_snapshot()) THEN pg_xact_status(number) END
-FROM (SELECT ?::text::xid8 AS number) given
-"""
-
 _FINDING_OUT_SECONDS = 60.0
 """How long to try to find out what has become of a commit whose answer was lost."""
 
@@ -74,7 +68,7 @@ WITH first AS MATERIALIZED (SELECT FROM counters WHERE name = 'finished' FOR NO 
 UPDATE counters SET value = CASE counters.name WHEN 'moment' THEN greatest(value, more) ELSE value + more END
 FROM unnest(?::text[], ?::bigint[]) AS changes (name, more), first
 WHERE counters.name = changes.name
-RETURNING counters.name, value, pg_current_xact_id()::text
+RETURNING counters.name, value
 """
 # One counter is everybody's first: nodes wait for each other at it, and never crosswise.
 
@@ -214,7 +208,8 @@ class PostgresDatabase:
         self._listener: Listener | None = None
         self._partitions: set[int] = set()
         self._has_to_tell = False
-        self._transaction: str | None = None
+        self._has_written = False
+        self._commits = 0
         self._is_told = threading.Event()
         self._next_look = 0.0
 
@@ -252,6 +247,9 @@ class PostgresDatabase:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+        if self._commits and self._connection is not None:
+            with contextlib.suppress(self._driver.Error):  # one mark too many does no harm
+                self._execute("DELETE FROM meta WHERE name = ?", [self._name])
         self._disconnect()
 
     def _disconnect(self) -> None:
@@ -383,40 +381,51 @@ class PostgresDatabase:
         self._command("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def commit(self) -> None:
-        # By this number the server knows the transaction; None: it has written nothing.
-        number = self._transaction or self.rows("SELECT pg_current_xact_id_if_assigned()::text")[0][0]
-        notice = f"NOTIFY {self._server.channel}, '{self._name}'; " if self._has_to_tell else ""
+        last_words = "COMMIT"
+        has_written = self._has_written or self.rows("SELECT pg_current_xact_id_if_assigned()")[0][0] is not None
+        if self._has_to_tell:
+            last_words = f"NOTIFY {self._server.channel}, '{self._name}'; {last_words}"
+        if has_written:
+            self._commits += 1
+            last_words = f"{self._mark()}; {last_words}"
         self._begin_anew()
         try:
-            self._command(f"{notice}COMMIT")
+            self._command(last_words)
         except Interrupted as error:
-            if not self._find_out(number, error):
+            if not (has_written and self._find_out(error)):
                 raise
 
-    def _begin_anew(self) -> None:
-        self._has_to_tell = False
-        self._transaction = None
+    def _mark(self) -> str:
+        """Return what leaves a mark in a transaction, by which it is known whether it has come about.
 
-    def _find_out(self, number: str | None, error: Interrupted) -> bool:
-        """Ask the server what has become of a transaction; tell whether it was committed."""
-        if number is None:
-            return False
+        Not by the number that the server has for it: after a crash that may be another one's.
+        """
+        return (
+            f"INSERT INTO meta (name, value) VALUES ('{self._name}', '{self._commits}')"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+        )
+
+    def _begin_anew(self) -> None:
+        self._has_to_tell = self._has_written = False
+
+    def _find_out(self, error: Interrupted) -> bool:
+        """Look what has become of the last transaction; tell whether it was committed."""
         deadline, pause = time.monotonic() + _FINDING_OUT_SECONDS, 0.05
-        while True:
-            try:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Interrupted):
                 self.recover()
-                ((status,),) = self.rows(_STATUS, number)
-            except Interrupted:
-                if time.monotonic() > deadline:
-                    raise StoreUnavailable(f"{error}; nobody knows whether this call was kept") from None
-                time.sleep(pause)
-                pause = min(2 * pause, 1)
-            else:
-                if status != "in progress":
-                    return bool(status == "committed")
-                if time.monotonic() > deadline:
-                    raise StoreUnavailable(f"{error}; nobody knows whether this call was kept") from None
-                time.sleep(pause)
+                # In this order: what has gone before we look for the mark can't leave it afterwards.
+                is_under_way = self.rows(
+                    "SELECT 1 FROM pg_stat_activity WHERE application_name = ? AND pid <> pg_backend_pid()", self._name
+                )
+                marks = self.rows("SELECT value FROM meta WHERE name = ?", self._name)
+                if marks == [(f"{self._commits}",)]:
+                    return True
+                if not is_under_way:
+                    return False
+            time.sleep(pause)
+            pause = min(2 * pause, 1)
+        raise StoreUnavailable(f"{error}; nobody knows whether this call was kept")
 
     def rollback(self) -> None:
         self._begin_anew()
@@ -478,9 +487,8 @@ class PostgresDatabase:
         return f"strpos({column}, ?) > 0"
 
     def count(self, changes: Mapping[str, int]) -> dict[str, int]:
-        rows = self.rows(_COUNT, list(changes), list(changes.values()))
-        self._transaction = rows[0][2]
-        return {name: value for name, value, _ in rows}
+        self._has_written = True
+        return dict(self.rows(_COUNT, list(changes), list(changes.values())))
 
     def numbers(self, name: str, count: int) -> list[int]:
         rows = self.rows(f"SELECT nextval('{name}_numbers') FROM generate_series(1, ?)", count)
