@@ -14,6 +14,10 @@ class Interrupted(Exception):
     """The transaction did not happen; it may be run again, after `recover`."""
 
 
+class InDoubt(Interrupted):
+    """The transaction may have been committed: `was_committed` tells, after `recover`."""
+
+
 class Database(Protocol):
     """One connection, used by one thread. SQL has `?` for each parameter.
 
@@ -42,7 +46,11 @@ class Database(Protocol):
 
     def begin_to_read(self) -> None: ...
     def commit(self) -> None:
-        """Commit; `Interrupted`: it surely did not happen."""
+        """Commit; `InDoubt`: nobody knows whether it happened, any other `Interrupted`: it surely did not."""
+        ...
+
+    def was_committed(self) -> bool:
+        """Tell what has become of a commit that was in doubt."""
         ...
 
     def rollback(self) -> None: ...

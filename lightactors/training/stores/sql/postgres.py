@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightactors.errors import ConfigurationError, InvalidArgument, StoreDamaged, StoreUnavailable
 from lightactors.training.stores.sql import schema
-from lightactors.training.stores.sql.database import Interrupted, Row
+from lightactors.training.stores.sql.database import InDoubt, Interrupted, Row
 from lightactors.training.stores.sql.schema import Kind, Table
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ OLDEST = 14
 
 _SWEEP_SECONDS = 1.0
 """How often to look for what others have written when none of them tells."""
-
-_FINDING_OUT_SECONDS = 60.0
-"""How long to try to find out what has become of a commit whose answer was lost."""
 
 PARTITION = 100_000
 """How many rollouts' spans are in one partition: what is old is swept apart from what is new."""
@@ -392,8 +389,9 @@ class PostgresDatabase:
         try:
             self._command(last_words)
         except Interrupted as error:
-            if not (has_written and self._find_out(error)):
-                raise
+            if has_written:
+                raise InDoubt(str(error)) from error
+            raise
 
     def _mark(self) -> str:
         """Return what leaves a mark in a transaction, by which it is known whether it has come about.
@@ -408,24 +406,16 @@ class PostgresDatabase:
     def _begin_anew(self) -> None:
         self._has_to_tell = self._has_written = False
 
-    def _find_out(self, error: Interrupted) -> bool:
-        """Look what has become of the last transaction; tell whether it was committed."""
-        deadline, pause = time.monotonic() + _FINDING_OUT_SECONDS, 0.05
-        while time.monotonic() < deadline:
-            with contextlib.suppress(Interrupted):
-                self.recover()
-                # In this order: what has gone before we look for the mark can't leave it afterwards.
-                is_under_way = self.rows(
-                    "SELECT 1 FROM pg_stat_activity WHERE application_name = ? AND pid <> pg_backend_pid()", self._name
-                )
-                marks = self.rows("SELECT value FROM meta WHERE name = ?", self._name)
-                if marks == [(f"{self._commits}",)]:
-                    return True
-                if not is_under_way:
-                    return False
-            time.sleep(pause)
-            pause = min(2 * pause, 1)
-        raise StoreUnavailable(f"{error}; nobody knows whether this call was kept")
+    def was_committed(self) -> bool:
+        # In this order: what has gone before we look for its mark can't leave it afterwards.
+        is_under_way = self.rows(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = ? AND pid <> pg_backend_pid()", self._name
+        )
+        marks = self.rows("SELECT value FROM meta WHERE name = ?", self._name)
+        was_committed = list(marks) == [(f"{self._commits}",)]
+        if is_under_way and not was_committed:
+            raise Interrupted(f"{self._server} still works at a transaction of before")
+        return was_committed
 
     def rollback(self) -> None:
         self._begin_anew()

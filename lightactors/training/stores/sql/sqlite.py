@@ -180,6 +180,9 @@ class SqliteDatabase:
         with self._explained():
             self._connection.execute("COMMIT")
 
+    def was_committed(self) -> bool:
+        return False  # it never is in doubt
+
     def rollback(self) -> None:
         # A failed commit may have rolled back already, or not.
         if self._connection is not None and self._connection.in_transaction:

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from lightactors.actors.mailbox import Failure, answer_together
 from lightactors.errors import StoreError, StoreUnavailable
 from lightactors.training.stores.sql.clerk import Call, Clerk
-from lightactors.training.stores.sql.database import Database, Interrupted
+from lightactors.training.stores.sql.database import Database, InDoubt, Interrupted
 from lightactors.training.stores.sql.tables import SqlTables
 
 logger = logging.getLogger("lightactors.store")
@@ -129,21 +129,30 @@ class Worker:
         """Run a transaction until it is committed; what fails altogether is done call by call."""
         began = calls[0].received if calls else time.monotonic()
         deadline, pause = began + self._patience, _PAUSES[0]
+        is_in_doubt = False  # whether what was transacted is committed
         while True:
             try:
                 if self._is_interrupted:
                     self._database.recover()
-                    self._is_interrupted = False
+                    if is_in_doubt and self._database.was_committed():
+                        self._is_interrupted = False
+                        break
+                    self._roll_back()
+                    self._is_interrupted = is_in_doubt = False
                 if self._clerk is None:
                     self._open()
                 transact(calls)
                 break
             except Interrupted as error:
-                self._roll_back()
+                is_in_doubt = is_in_doubt or isinstance(error, InDoubt)
                 self._is_interrupted = True
-                if not calls or time.monotonic() > deadline:
+                if not is_in_doubt:
+                    self._roll_back()
+                if not (calls or is_in_doubt) or time.monotonic() > deadline:
                     since = f", and has been for {self._patience:g} s" if calls else ""
-                    self._give_up(calls, StoreUnavailable(f"{error}{since}; try again later"))
+                    cure = "nobody knows whether this call was kept" if is_in_doubt else "try again later"
+                    self._roll_back()
+                    self._give_up(calls, StoreUnavailable(f"{error}{since}; {cure}"))
                     return
                 if pause == _PAUSES[0]:
                     logger.warning("%s; trying again until it can be had", error)
