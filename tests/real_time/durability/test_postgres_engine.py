@@ -58,7 +58,6 @@ async def linked(url: str) -> AsyncIterator[Store]:
 
 
 FIXED = ("meta", "counters")
-DOORS: tuple[OpenStore, ...] = (direct, mailbox, linked)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +83,12 @@ def empty(url: str, server: PostgresServer) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
+@pytest.mark.parametrize(
+    # By a link come the same calls as by a mailbox.
+    "door",
+    [direct, pytest.param(mailbox, marks=pytest.mark.stress), linked],
+    ids=lambda door: door.__name__,
+)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_postgres_keeps_the_rule(check: Check, door: OpenStore, url: str) -> None:
     await check_rule(check, lambda: door(url))
