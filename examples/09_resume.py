@@ -34,7 +34,7 @@ def main() -> None:
             print("first run:", *(line.strip() for line in islice(first.stdout, 9)))
             first.kill()
 
-        print("\nkilled; its store has\n")
+        print("\nkilled; its store has\n", flush=True)  # before what another program prints
         # Without the extra `cli` it says how to install that; the rest needs no more than the core.
         subprocess.run([sys.executable, "-m", "lightactors", "store", "show", "run.db"], cwd=folder, check=False)
 
