@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -215,6 +216,17 @@ def test_guardian_ignores_what_is_meant_for_the_program(zoo: Zoo) -> None:
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
 
+def _is_removed(group: Path) -> bool:
+    """Remove a group, which the kernel may hold a moment longer than its processes."""
+    try:
+        group.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
+
+
 @pytest.fixture
 def frozen(zoo: Zoo) -> Generator[Beast]:
     """A process that the kernel holds on to: SIGKILL waits until it is thawed."""
@@ -226,7 +238,7 @@ def frozen(zoo: Zoo) -> Generator[Beast]:
     yield beast
     (group / "freezer.state").write_text("THAWED")
     wait_until(lambda: not zoo.descendants())
-    group.rmdir()
+    wait_until(lambda: _is_removed(group))
 
 
 @pytest.mark.skipif(not os.access(FREEZER, os.W_OK), reason="needs a cgroup freezer of the first kind, and root")
