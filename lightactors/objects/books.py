@@ -6,13 +6,17 @@ what was not yet seen to come in (DEPOSIT), for the two are told by different pr
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lightactors.objects.arena import GRAIN, Arena
 from lightactors.objects.records import Id, Status
+
+
+WAITS_FOR_RECEIVER = 60.0
+"""Seconds that an object outlives the process that has sent it, if the receiver has not looked into its inbox."""
 
 
 class File(Protocol):
@@ -28,6 +32,16 @@ class Account:
 
     def __init__(self) -> None:
         self.counts: Counter[Id] = Counter()
+
+
+class Inbox(Account):
+    """What is on its way to a process: an account of who sends it, until the receiver joins."""
+
+    def __init__(self, owner: Client) -> None:
+        super().__init__()
+        self.owner: Client | None = owner
+        self.is_joined = False
+        self.closes: float | None = None  # when it does, if nobody joins
 
 
 class Client(Account):
@@ -100,9 +114,10 @@ class Books:
 
     def __post_init__(self) -> None:
         self.clients: dict[int, Client] = {}
-        self.inboxes: dict[Id, Account] = {}
+        self.inboxes: dict[Id, Inbox] = {}
         self.objects: dict[Id, Object] = {}
         self.fetching: dict[Id, Client] = {}
+        self.abandoned: deque[Id] = deque()  # inboxes, the first to close first
         self.spilled_bytes = 0  # on the disk now
         self._idle: OrderedDict[Id, Object] = OrderedDict()  # what could be spilled, the longest unused first
         self._cached: OrderedDict[Id, Object] = OrderedDict()  # what nobody holds, the longest unused first
@@ -110,7 +125,7 @@ class Books:
 
     # Clients
 
-    def join(self, number: int, facts: dict[str, Any], now: float) -> Client | None:
+    def enter(self, number: int, facts: dict[str, Any], now: float) -> Client | None:
         """Open an account; None: the number is taken."""
         if number in self.clients:
             return None
@@ -119,7 +134,7 @@ class Books:
 
     def fork(self, client: Client, number: int, facts: dict[str, Any], now: float) -> Client | None:
         """Open an account for a copy of a process, which holds and views what that does."""
-        twin = self.join(number, facts, now)
+        twin = self.enter(number, facts, now)
         if twin is not None:
             for id, count in client.counts.items():
                 self._add(twin, id, count)
@@ -128,11 +143,12 @@ class Books:
                     self._pin(twin, found, count)
         return twin
 
-    def leave(self, client: Client) -> None:
+    def leave(self, client: Client, now: float) -> None:
         """Close a client's account: what only it had is free."""
         del self.clients[client.number]
         before = self.arena.used
         for inbox in list(client.inboxes):
+            self.abandon(client, inbox, now)
             self.close(client, inbox)
         for offset in list(client.leases):
             self.unlease(client, offset)
@@ -266,9 +282,38 @@ class Books:
         return True
 
     def open(self, client: Client, inbox: Id) -> None:
+        """Open an inbox that somebody else is to join."""
         if inbox not in self.inboxes:
-            self.inboxes[inbox] = Account()
+            self.inboxes[inbox] = Inbox(client)
             client.inboxes.add(inbox)
+
+    def join(self, client: Client, inbox: Id) -> bool:
+        """Make an inbox the account of who receives what comes there; False: there is no such one (any more)."""
+        found = self.inboxes.get(inbox)
+        if found is None or found.is_joined:
+            return False
+        if found.owner is not None:
+            found.owner.inboxes.discard(inbox)
+        found.owner, found.is_joined, found.closes = client, True, None
+        client.inboxes.add(inbox)
+        return True
+
+    def abandon(self, client: Client, inbox: Id, now: float) -> None:
+        """Note that nothing more will come: who is to have it may be slow to look, but not for ever."""
+        if inbox in client.inboxes and not (found := self.inboxes[inbox]).is_joined:
+            client.inboxes.remove(inbox)
+            found.owner, found.closes = None, now + WAITS_FOR_RECEIVER
+            self.abandoned.append(inbox)
+
+    def close_abandoned(self, now: float) -> None:
+        """Close the inboxes that nobody has joined in time."""
+        while self.abandoned:
+            found = self.inboxes.get(self.abandoned[0])
+            if found is not None and found.closes is not None:
+                if found.closes > now:
+                    return
+                self._close(self.inboxes.pop(self.abandoned[0]))
+            self.abandoned.popleft()
 
     def close(self, client: Client, inbox: Id) -> None:
         if inbox in client.inboxes:

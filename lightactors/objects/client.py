@@ -164,7 +164,7 @@ class Client:
 
     def close(self) -> None:
         """End the line: what this process holds is let go of, its views stay as they are while they last."""
-        self._lose("it was closed")
+        self._lose("it is closed")
         self._socket.close()
 
     # Asking
@@ -259,8 +259,10 @@ class Client:
                 lease = self._room_for(parts.size, patience)
                 self._write(lease, parts, id)
         else:
-            self._write(self.lease(parts.size, patience=patience), parts, id)
-        return self._new(id)
+            lease = self.lease(parts.size, patience=patience)
+            self._write(lease, parts, id)
+            self.give_back_rest(lease)
+        return self.new(id)
 
     def _write(self, lease: Lease, parts: Parts, id: Id) -> None:
         try:
@@ -309,6 +311,21 @@ class Client:
         self.tell(Op.UNLEASE, lease.offset)
         lease.offset = lease.end
 
+    def give_back_rest(self, lease: Lease) -> None:
+        """Let the owner have what an object has left of a lease."""
+        if lease.offset < lease.end:
+            self.give_back(lease)
+
+    def adopt(self, other: Client, lease: Lease) -> None:
+        """Take a lease over from another line of this process."""
+        self.ask(Op.ADOPT, other.number, lease.offset, patience=5.0)
+
+    def hang_up(self) -> None:
+        """End the line also for a thread that waits for an answer."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self.close()
+
     def seal(self, lease: Lease, size: int, id: Id, *, is_cached: bool = False) -> None:
         """Make an object of the front of a lease: from now on it never changes."""
         self.tell(Op.SEAL_CACHED if is_cached else Op.SEAL, *id, lease.offset, size)
@@ -319,23 +336,21 @@ class Client:
         assert self._copier is not None
         self._copier.copy(offset, source)
 
-    def writable(self, lease: Lease) -> memoryview:
-        """Return a lease's memory."""
+    def writable(self, offset: int, size: int) -> memoryview:
+        """Return memory of a lease."""
         assert self._copier is not None
-        return self._copier.view[lease.offset : lease.end]
+        return self._copier.view[offset : offset + size]
 
     def new_id(self) -> Id:
         return self.number, next(self._numbers)
 
     # Holding
 
-    def _new(self, id: Id) -> Held:
+    def new(self, id: Id) -> Held:
         """Return what holds an object whose hold is noted already."""
         held = Held(self, id)
         self._note(held, 1)
         return held
-
-    new = _new
 
     def _note(self, held: Held, count: int) -> None:
         hold = _Hold(held, self._let_go)
@@ -362,7 +377,7 @@ class Client:
         hold = self._holds.get(id)
         held = None if hold is None else hold()
         if hold is None or held is None:
-            return self._new(id)
+            return self.new(id)
         hold.count += 1
         return held
 
@@ -406,6 +421,19 @@ class Client:
         """Tell of the end of a view; called while garbage is collected, too."""
         self._pins.pop(id_of(pin), None)
         self.tell(Op.UNPIN, *pin.id)
+
+    def private(self, view: memoryview) -> memoryview:
+        """Return the bytes of a view of this store's, to be written to: what is written is this process's alone."""
+        window = view.obj
+        if window.place is None:  # on the disk
+            return memoryview(bytearray(view))
+        start = window.place // mmap.PAGESIZE * mmap.PAGESIZE
+        at = window.place - start
+        flags = mmap.MAP_PRIVATE
+        mapping = mmap.mmap(self._memory, at + view.nbytes, flags=flags, offset=start)
+        private = (ctypes.c_ubyte * view.nbytes).from_buffer(mapping, at)
+        private.window = window  # type: ignore[attr-defined]  # what is not written to still lies there
+        return pickle.PickleBuffer(private).raw()
 
     # Forks
 

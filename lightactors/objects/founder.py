@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import secrets
+import select
 import socket
 import subprocess
 import sys
@@ -24,6 +25,9 @@ from lightactors.supervision.limits import ObjectLimits
 
 logger = logging.getLogger("lightactors")
 
+PREFIX = "lightactors-objects-"
+"""What the name of every store begins with."""
+
 _SHARE = 0.3
 """Of the memory that there is: what the store may take, unless it is told."""
 
@@ -39,33 +43,59 @@ _OWNER = (
 
 
 class Founder:
-    """A store's founder. Clients come to `name`, whichever owner is there at the time."""
+    """A store's founder. Clients come to `name`; the first one to come has the owner started."""
 
     def __init__(self, limits: ObjectLimits) -> None:
         check_platform()
-        self.name = f"lightactors-objects-{os.getpid()}-{secrets.token_hex(8)}"
-        self.deaths = 0
+        self.name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
         self._settings = settings_of(limits)
         self._pid = os.getpid()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(f"\0{self.name}")
         self._listener.listen(1024)
         self._lock = threading.Lock()
-        self._is_closed = False
-        self._line: socket.socket
-        self._owner = self._start()
-        threading.Thread(target=self._watch, name="lightactors objects", daemon=True).start()
+        self._closing, self._close = socket.socketpair()
+        self._line: socket.socket | None = None
+        self._owner: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._watch, name="lightactors objects", daemon=True)
+        self._thread.start()
         _founders.add(self)
 
     @property
-    def pid(self) -> int:
-        """The id of the owner's process."""
-        return self._owner.pid
+    def pid(self) -> int | None:
+        """The id of the owner's process; None: nobody has come yet."""
+        return None if self._owner is None else self._owner.pid
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _watch(self) -> None:
+        """Start an owner when somebody comes, and another one when that was killed; on a thread of its own."""
+        while self._somebody_comes():
+            started = time.monotonic()
+            owner = self._start()
+            if owner is None:
+                return
+            status = owner.wait()
+            if not self._closing_is_near():
+                logger.error("the object store's process ended with %s: all objects are lost, their views stay", status)
+                if time.monotonic() - started < _LIVED:
+                    self._listener.close()  # who comes hears at once that there is no store
+                    return
+
+    def _somebody_comes(self) -> bool:
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        poll.register(self._closing, select.POLLIN)
+        return self._closing.fileno() not in dict(poll.poll())
+
+    def _closing_is_near(self) -> bool:
+        return bool(select.select([self._closing], [], [], 0)[0])
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
         ours, theirs = socket.socketpair()
-        with theirs:
-            owner = subprocess.Popen(
+        with theirs, self._lock:
+            if self._closing_is_near():
+                ours.close()
+                return None
+            self._owner = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-S", "-c", _OWNER, str(Path(lightactors.__file__).parent)),
                     *(str(self._listener.fileno()), str(theirs.fileno()), json.dumps(asdict(self._settings))),
@@ -75,43 +105,29 @@ class Founder:
                 pass_fds=[self._listener.fileno(), theirs.fileno()],
                 start_new_session=True,  # the terminal's Ctrl-C is for the program
             )
-        self._line = ours
-        return owner
-
-    def _watch(self) -> None:
-        """Start another owner for one that has died, on a thread of its own."""
-        while True:
-            started = time.monotonic()
-            status = self._owner.wait()
-            with self._lock:
-                if self._is_closed:
-                    return
-                self.deaths += 1
+            if self._line is not None:
                 self._line.close()
-                logger.error("the object store's process ended with %s: all objects are lost, their views stay", status)
-                if time.monotonic() - started < _LIVED:
-                    self._is_closed = True
-                    self._listener.close()  # who comes hears at once that there is no store
-                    return
-                self._owner = self._start()
+            self._line = ours
+            return self._owner
 
     def close(self) -> None:
         """End the store; views stay as they are."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
-            if not self._is_closed:
-                self._is_closed = True
-                self._listener.close()
+            self._close.close()  # which the other end is told of
+            self._listener.close()
+            if self._line is not None:
                 self._line.close()
-        if self._pid == os.getpid():
-            self._owner.wait()
-
+        self._thread.join()
 
     def abandon(self) -> None:
         """Let go of what another process has founded: this is a fork of it, and must not keep its store alive."""
-        self._is_closed = True
-        self._listener.close()
-        self._line.close()
-        self._owner.returncode = 0  # no child of this process
+        for end in (self._listener, self._line, self._close, self._closing):
+            if end is not None:
+                end.close()
+        if self._owner is not None:
+            self._owner.returncode = 0  # no child of this process
 
 
 _founders: weakref.WeakSet[Founder] = weakref.WeakSet()

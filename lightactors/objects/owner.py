@@ -110,6 +110,8 @@ class Owner:
             Op.DROP: lambda _, client, record: self._books.drop(client, (record[2], record[3]), record[4]),
             Op.UNPIN: lambda _, client, record: self._books.unpin(client, (record[2], record[3])),
             Op.OPEN: lambda _, client, record: self._books.open(client, (record[2], record[3])),
+            Op.JOIN: self._joined,
+            Op.ABANDON: self._abandoned,
             Op.CLOSE: lambda _, client, record: self._books.close(client, (record[2], record[3])),
             Op.DEPOSIT: self._deposited,
             Op.TAKE: self._taken,
@@ -142,6 +144,7 @@ class Owner:
                 key.data()
             if self._arena.used < used:
                 self._serve_parked()
+            self._books.close_abandoned(time.monotonic())
             self._trim_if_idle()
 
     def _heard_founder(self) -> None:
@@ -213,7 +216,7 @@ class Owner:
         client = None
         if fits:
             books = self._books
-            client = books.fork(parent, number, facts, now) if parent else books.join(number, facts, now)
+            client = books.fork(parent, number, facts, now) if parent else books.enter(number, facts, now)
         if client is None:
             self._send(channel, json.dumps({"error": "another version's, or a number that is taken"}).encode())
             self._close(channel)
@@ -231,7 +234,7 @@ class Owner:
         if channel.client is not None:
             del self._channels[channel.client.number]
             fetches = list(channel.client.fetches)
-            self._books.leave(channel.client)
+            self._books.leave(channel.client, time.monotonic())
             for id in fetches:
                 self._serve_fetchers(id)
 
@@ -287,16 +290,25 @@ class Owner:
         other = self._books.clients.get(record[2])
         if other is not None:
             self._books.adopt(client, other, record[3])
+        self._answer(channel, record, Status.DONE if record[3] in client.leases else Status.LOST)
 
     def _held(self, channel: Channel, client: Client, record: Record) -> None:
         id = record[2], record[3]
         if self._found(id):
             self._books.hold(client, id)
 
+    def _joined(self, channel: Channel, client: Client, record: Record) -> None:
+        inbox = record[2], record[3]
+        if not self._books.join(client, inbox):
+            self._drain(inbox[0])  # who has opened it
+            self._books.join(client, inbox)
+
+    def _abandoned(self, channel: Channel, client: Client, record: Record) -> None:
+        self._books.abandon(client, (record[2], record[3]), time.monotonic())
+
     def _deposited(self, channel: Channel, client: Client, record: Record) -> None:
         id, inbox = (record[2], record[3]), (record[4], record[5])
-        if self._found(id) and not self._books.deposit(id, inbox):
-            self._drain(inbox[0])
+        if self._found(id):
             self._books.deposit(id, inbox)
 
     def _taken(self, channel: Channel, client: Client, record: Record) -> None:
