@@ -32,6 +32,7 @@ LightActorsError
 │   ├── SpansEvicted        the spans were given up to keep memory bounded
 │   ├── StoreUnavailable    its database can't be reached or written now; later it may be
 │   └── StoreDamaged        its database can't be used: damaged, another program's or too new
+├── ObjectError             a value could not be put into or had from the object store
 ├── ConfigurationError      a trainer or strategy was set up wrongly (a ValueError too)
 └── ExecutionError          an execution ended, but not the way it should have
 ```
@@ -197,6 +198,10 @@ class StoreUnavailable(StoreError):
 
 class StoreDamaged(StoreError):
     """The store's database can't be used: it is damaged, another program's or of a newer version."""
+
+
+class ObjectError(LightActorsError):
+    """A value could not be put into or had from the object store."""
 
 
 class ConfigurationError(LightActorsError, ValueError):
