@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import threading
@@ -15,11 +16,12 @@ from lightactors.actors.tree import size as in_words
 from lightactors.buffers import Leaf
 from lightactors.errors import ObjectError, ObjectLost, ObjectStoreFull
 from lightactors.objects.client import PATIENCE, Answer, Client, Held, Lease, Refused, Slow
+from lightactors.objects.copying import address_of
 from lightactors.objects.figures import Figures
 from lightactors.objects.founder import Founder
 from lightactors.objects.records import Id, Op, Status
 from lightactors.objects.ref import ObjectRef
-from lightactors.objects.values import Parts, parts_of, put_together, take_apart
+from lightactors.objects.values import Parts, parts_of_leaf, put_together, take_apart
 from lightactors.supervision.limits import ObjectLimits
 
 if TYPE_CHECKING:
@@ -300,9 +302,9 @@ class Draft:
 
 def _unwritten(view: memoryview) -> None:
     """Leave a draft's memory to its author; what lay there before is nobody's to read."""
-    view[:] = bytes(view.nbytes)
+    ctypes.memset(address_of(view), 0, view.nbytes)
 
 
 def blank(size: int) -> Parts:
     """Return the parts of an object of so many bytes."""
-    return parts_of(Leaf("memoryview", (), size, None, _unwritten))
+    return parts_of_leaf(Leaf("memoryview", (), size, None, _unwritten))
