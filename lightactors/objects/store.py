@@ -113,19 +113,20 @@ class ObjectStore:
             except (Slow, Refused):
                 pass  # what comes now waits
         lease = await self.lease(parts.size, within)
-        await anyio.to_thread.run_sync(_fill, client, lease, parts)
-        id = client.new_id()
-        client.seal(lease, parts.size, id)
-        client.give_back_rest(lease)
-        return _ref(client.new(id), parts.size)
+        return _ref(await anyio.to_thread.run_sync(client.put_into, lease, parts), parts.size)
 
     def put_now(self, parts: Parts) -> Held | None:
         """Put a value without waiting for longer than a write to the disk takes; None: there is no room."""
         client = self.home
         try:
             return client.put(parts, patience=_SYNC)
-        except (Slow, Refused):
+        except Slow:
             return None
+        except Refused as refused:
+            if refused.status is not Status.FULL:
+                return None
+        lease = _Wait(client, parts.size).now(_SYNC)  # what nobody looks at is on its way to the disk
+        return None if lease is None else client.put_into(lease, parts)
 
     async def lease(self, size: int, within: float = WITHIN) -> Lease:
         """Return space for an object; wait for it if need be. Raises `ObjectStoreFull` and `ObjectLost`."""
@@ -208,14 +209,6 @@ def _figures(descriptor: int) -> Figures:
         return Figures.of(json.load(file))
 
 
-def _fill(client: Client, lease: Lease, parts: Parts) -> None:
-    try:
-        client.fill(lease, parts)
-    except BaseException:
-        client.give_back(lease)
-        raise
-
-
 async def _patiently(act: Callable[[float], T]) -> T:
     """Do what is answered in microseconds right here; if it is not, wait in a thread."""
     try:
@@ -252,6 +245,13 @@ class _Wait:
         finally:
             self._end()
         return lease
+
+    def now(self, seconds: float) -> Lease | None:
+        """Return the lease without leaving this thread."""
+        try:
+            return self._wait(seconds)
+        finally:
+            self._end()
 
     def _wait(self, seconds: float) -> Lease | None:
         try:
