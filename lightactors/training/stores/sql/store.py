@@ -25,11 +25,12 @@ from lightactors.errors import StoreError
 from lightactors.training.records import StoreStatistics
 from lightactors.training.stores.contract import Store, reads
 from lightactors.training.stores.retention import Retention
-from lightactors.training.stores.sql.clerk import Call, Clerk
+from lightactors.training.stores.sql.clerk import Clerk
 from lightactors.training.stores.sql.locations import Connect, location_of
 from lightactors.training.stores.sql.sqlite import Durability
 from lightactors.training.stores.sql.tables import SqlTables
 from lightactors.training.stores.sql.threads import MakeClerk, Reader, Writer
+from lightactors.training.stores.sql.waits import Call
 
 S = TypeVar("S", bound="type[Store]")
 

@@ -11,9 +11,10 @@ from queue import Empty, SimpleQueue
 
 from lightactors.actors.mailbox import Failure, answer_together
 from lightactors.errors import StoreError, StoreUnavailable
-from lightactors.training.stores.sql.clerk import Call, Clerk
+from lightactors.training.stores.sql.clerk import Clerk
 from lightactors.training.stores.sql.database import Database, InDoubt, Interrupted
 from lightactors.training.stores.sql.tables import SqlTables
+from lightactors.training.stores.sql.waits import Call
 
 logger = logging.getLogger("lightactors.store")
 
