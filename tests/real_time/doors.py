@@ -95,3 +95,10 @@ class DurableMachine(StoreMachine):
 
     def pass_time(self) -> None:
         self.portal.call(self.durable.expire)
+
+    def both(self, modelled: Callable[[], Any], method: str, /, *args: Any, **kwargs: Any) -> Any:
+        answer = super().both(modelled, method, *args, **kwargs)
+        # It may have revived what is overdue, which the store's own thread ends, before the next look or after it.
+        self.pass_time()
+        self.model.expire()
+        return answer
