@@ -88,6 +88,7 @@ async def test_nothing_is_lost_when_claims_are_cancelled(tmp_path: Path) -> None
                 for number in range(20):
                     await store.enqueue_many_rollouts([EnqueueRolloutRequest((number, i)) for i in range(10)])
                     await anyio.sleep(0.005)
+            await until_waiting(store, 0)  # who was cancelled is let go soon, and not at once
         assert len(set(claimed)) == len(claimed) == 200
         counted = await store.statistics()
         assert (counted.queue_length, counted.waiters) == (0, 0)
