@@ -65,7 +65,7 @@ def durable(rows: Rows) -> None:
 
 
 def nothing(rows: Rows) -> None:
-    """No peer keeps its rollouts there."""
+    """No peer has such a thing."""
 
 
 def store(rows: Rows) -> None:
