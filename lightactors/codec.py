@@ -5,8 +5,11 @@ The signature decides what arrives. A parameter or reply that is annotated arriv
 `object`, arrives as plain data: dicts, lists, strings, numbers, bytes. Only local annotations are looked at: no
 name of a type is taken from the data, and nothing is imported or unpickled for it.
 
-Refs and arrays: an annotation that is an actor class or a `Ref[M]` takes a ref, `numpy.ndarray` an array, which
-arrives read-only, because it lies in the bytes that came.
+Refs: an annotation that is an actor class or a `Ref[M]` takes a ref.
+
+Arrays, tensors and tables travel as their bytes, whatever the annotation; they arrive read-only, because they lie in
+the bytes that came (a tensor in a copy of them, for torch knows nothing read-only). Where both ends share memory, what
+is large goes through it: see `Objects`.
 """
 
 from __future__ import annotations
@@ -20,20 +23,37 @@ import types
 import typing
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import cached_property
+from threading import get_ident
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET
 from msgspec.msgpack import Decoder, Encoder, Ext
 
+from lightactors.buffers import NEEDS_WRITABLE, Leaf, leaf_of, value_of
 from lightactors.contract import Message, Method, is_actor_class
 from lightactors.errors import CannotTravel, ContractError, WrongCall, WrongMessage
 
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding hostile or torn bytes raises."""
 
+LARGE = 100 * 1024
+"""Bytes from which a value goes through shared memory, where there is any: less is faster with the message."""
+
 _REF = 1
 """The msgpack extension that stands for a ref."""
+
+_LEAF = 2
+"""That for an array, with its bytes; see `buffers`."""
+
+_OBJECT_REF = 3
+"""That for an `ObjectRef`."""
+
+_PLACED = 4
+"""That for an array whose bytes are in shared memory."""
+
+_BODY = 5
+"""That for the bytes of a whole message that are in shared memory."""
 
 _PLAIN: tuple[Any, ...] = (str, int, float, bytes, dict, list, tuple, set)
 """What a subclass of is sent as that very type: `numpy.float64`, `str` with a mark, a `defaultdict`."""
@@ -43,6 +63,11 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 class Refs(Protocol):
     """How refs leave and arrive; a link has one."""
+
+    @property
+    def objects(self) -> Objects:
+        """How what is large does."""
+        ...
 
     def leave(self, value: object) -> bytes | None:
         """Return what stands for a ref; None for a value that is no ref."""
@@ -57,13 +82,92 @@ class Refs(Protocol):
         ...
 
 
+class Parcel(bytes):
+    """The bytes of a message that refers to objects: they are kept for as long as this is, and are to go with it."""
+
+    contents: list[Any]
+    needs_memory: bool  # the bytes of some are only in shared memory; else there are only refs of objects
+
+
+class AnyObjectRef:
+    """What `lightactors.ObjectRef` is to those below it."""
+
+    __slots__ = ()
+
+
+class Objects(Protocol):
+    """The object store, as a link's values meet it."""
+
+    def place(self, leaf: Leaf) -> tuple[Any, Any] | None:
+        """Put bytes into shared memory; return what goes with the message, and what stands for them in it.
+
+        None: there is no memory that the other end shares, or no room.
+        """
+        ...
+
+    def refer(self, ref: AnyObjectRef) -> tuple[Any, Any]:
+        """Return what goes with the message for an `ObjectRef`, and what stands for it; raise `ObjectError`."""
+        ...
+
+    @property
+    def has_come(self) -> bool:
+        """Tell whether the message that is being decoded came with objects."""
+        ...
+
+    def view(self, wire: Any, *, is_writable: bool) -> memoryview:
+        """Return the bytes that something stands for; raise ValueError if they did not come, and `ObjectError`."""
+        ...
+
+    def ref(self, wire: Any) -> object:
+        """Return the `ObjectRef` that something stands for; raise ValueError if its object did not come."""
+        ...
+
+
 class Codec:
     """Bytes of any value, refs included."""
 
     def __init__(self, refs: Refs) -> None:
         self._refs = refs
-        # Returns a value as bytes; raises TypeError or OverflowError for what can't travel.
-        self.encode: Callable[[object], bytes] = Encoder(enc_hook=self._stand_in).encode
+        self._encode = Encoder(enc_hook=self._stand_in).encode
+        self._gathered: dict[int, list[tuple[Any, bool]]] = {}  # by thread: what goes with the value it encodes
+
+    def encode(self, value: object) -> bytes:
+        """Return a value as bytes, or a `Parcel`; raise TypeError or OverflowError for what can't travel."""
+        try:
+            body = self._encode(value)
+            if len(body) >= LARGE:
+                body = self._placed(body)
+        except BaseException:
+            self._gathered.pop(get_ident(), None)
+            raise
+        if self._gathered and (contents := self._gathered.pop(get_ident(), None)):
+            body = Parcel(body)
+            body.contents = [content for content, _ in contents]
+            body.needs_memory = any(needs_memory for _, needs_memory in contents)
+        return body
+
+    def _placed(self, body: bytes) -> bytes:
+        """Return what stands for a large message: what is in it besides arrays is read from shared memory too."""
+        stands_for = self._place(Leaf("bytes", (), len(body), memoryview(body)))
+        return body if stands_for is None else self._encode(Ext(_BODY, self._encode(stands_for)))
+
+    def _place(self, leaf: Leaf) -> Any:
+        placed = self._refs.objects.place(leaf)
+        if placed is None:
+            return None
+        self._gather(placed[0], needs_memory=True)
+        return placed[1]
+
+    def _gather(self, content: Any, *, needs_memory: bool) -> None:
+        self._gathered.setdefault(get_ident(), []).append((content, needs_memory))
+
+    def opened(self, body: Any) -> Any:
+        """Return the bytes of a message, which may be in shared memory."""
+        if not self._refs.objects.has_come:
+            return body
+        came = _plain.decode(body) if memoryview(body)[0] in _EXT_MARKS else None
+        is_elsewhere = isinstance(came, Ext) and came.code == _BODY
+        return self._refs.objects.view(_plain.decode(came.data), is_writable=False) if is_elsewhere else body
 
     def decoder(self, hint: Any, where: str) -> Decoder[Any]:
         """Return a decoder of what `hint` annotates; raise `ContractError`, naming `where`, if nothing can."""
@@ -78,25 +182,47 @@ class Codec:
         wire = self._refs.leave(value)
         if wire is not None:
             return Ext(_REF, wire)
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and isinstance(value, numpy.ndarray):
-            return _array_out(value)
         for plain in _PLAIN:
             if isinstance(value, plain):
                 return plain(value)
+        leaf = leaf_of(value)
+        if leaf is not None:
+            return self._stand_in_for_leaf(leaf)
+        if isinstance(value, AnyObjectRef):
+            goes_along, stands_for = self._refs.objects.refer(value)
+            self._gather(goes_along, needs_memory=False)
+            return Ext(_OBJECT_REF, self._encode(stands_for))
+        numpy = sys.modules.get("numpy")
         if numpy is not None and isinstance(value, numpy.generic):
             return value.item()
         raise TypeError(f"no bytes stand for type {type(value).__name__}")
 
+    def _stand_in_for_leaf(self, leaf: Leaf) -> Ext:
+        stands_for = self._place(leaf) if leaf.nbytes >= LARGE else None
+        if stands_for is not None:
+            return Ext(_PLACED, self._encode((leaf.kind, leaf.facts, stands_for)))
+        return Ext(_LEAF, self._encode((leaf.kind, leaf.facts, _bytes_of(leaf))))
+
     def _arrive(self, code: int, data: memoryview) -> object:
-        return self._refs.arrive(bytes(data)) if code == _REF else Ext(code, bytes(data))
+        if code == _REF:
+            return self._refs.arrive(bytes(data))
+        if code == _LEAF:
+            kind, facts, view = _leaf.decode(data)
+            return value_of(kind, facts, memoryview(bytearray(view)) if kind in NEEDS_WRITABLE else view)
+        if code == _PLACED:
+            kind, facts, stands_for = _plain.decode(data)
+            view = self._refs.objects.view(stands_for, is_writable=kind in NEEDS_WRITABLE)
+            return value_of(kind, facts, view)
+        if code == _OBJECT_REF:
+            return self._refs.objects.ref(_plain.decode(data))
+        return Ext(code, bytes(data))
 
     def _restore(self, hint: Any, value: object) -> object:
         if isinstance(hint, _RefTo):
             return self._refs.adopt(value, hint.actor)
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and (typing.get_origin(hint) or hint) is numpy.ndarray:
-            return _array_in(numpy, value)
+        wanted = typing.get_origin(hint) or hint
+        if isinstance(wanted, type) and isinstance(value, wanted):
+            return value
         return self._refs.adopt(value, hint)
 
 
@@ -157,6 +283,10 @@ class MethodCodec:
 
     def decode_call(self, body: Any) -> Arguments:
         """Return the arguments; raise `WrongCall` where they don't fit the annotations."""
+        try:
+            body = self._codec.opened(body)
+        except MALFORMED as error:
+            raise WrongCall(f"{self.method}: {error}") from None
         view = memoryview(body)
         if view and view[0] == self._usual_mark:  # looked at first: to try in vain would cost more than all the rest
             try:
@@ -259,7 +389,7 @@ class MethodCodec:
     def decode_reply(self, body: Any) -> Any:
         """Return the reply; raise `CannotTravel` where it is not what the handler's annotation says."""
         try:
-            return self._reply.decode(body)
+            return self._reply.decode(self._codec.opened(body))
         except MALFORMED as error:
             raise CannotTravel(f"the reply of {self.method} is not what its annotation says: {error}") from None
 
@@ -295,7 +425,7 @@ class MessageCodec:
     def decode(self, body: Any) -> Any:
         """Return the message; raise `WrongMessage` for one that the behaviour does not take."""
         try:
-            tag, raw = self._envelope.decode(body)
+            tag, raw = self._envelope.decode(self._codec.opened(body))
             cls = self._class_by_name.get(tag)
             if cls is None and self._class_by_name:
                 raise WrongMessage(
@@ -315,7 +445,7 @@ class MessageCodec:
     def decode_reply(self, message: type[Any], body: Any) -> Any:
         """Return the reply to a message of that class."""
         try:
-            return self._decoder(_reply_of_message(message)).decode(body)
+            return self._decoder(_reply_of_message(message)).decode(self._codec.opened(body))
         except MALFORMED as error:
             raise CannotTravel(f"the reply of {self.name} to a {message.__name__} is no such thing: {error}") from None
 
@@ -414,6 +544,10 @@ def _shown(value: msgspec.Raw) -> str:
 
 
 _plain = Decoder()
+_EXT_MARKS = frozenset((0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8))
+"""The first bytes of msgpack's extensions."""
+
+_leaf = Decoder(tuple[str, Any, memoryview])
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:
@@ -468,19 +602,10 @@ def _name(hint: Any) -> str:
 # Arrays
 
 
-def _array_out(array: Any) -> object:
-    if array.dtype.hasobject or array.dtype.fields:
-        raise TypeError(f"an array of {array.dtype} has no plain bytes")
-    flat = array if array.flags.c_contiguous else array.copy(order="C")
-    return array.dtype.str, array.shape, memoryview(flat.reshape(-1).view("u1"))
-
-
-def _array_in(numpy: Any, value: Any) -> object:
-    try:
-        kind, shape, data = msgspec.convert(value, tuple[str, tuple[int, ...], bytes])
-        dtype = numpy.dtype(kind)
-        if dtype.hasobject:
-            raise ValueError(f"an array of {kind}")
-        return numpy.frombuffer(data, dtype).reshape(shape)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"no array: {error}") from None
+def _bytes_of(leaf: Leaf) -> memoryview | bytearray:
+    if leaf.write is None:
+        assert leaf.buffer is not None
+        return leaf.buffer
+    data = bytearray(leaf.nbytes)
+    leaf.write(memoryview(data))
+    return data

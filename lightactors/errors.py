@@ -33,6 +33,10 @@ LightActorsError
 │   ├── SpansEvicted        the spans were given up to keep memory bounded
 │   ├── StoreUnavailable    its database can't be reached or written now; later it may be
 │   └── StoreDamaged        its database can't be used: damaged, another program's or too new
+├── ObjectError             a value can't be put into the object store, or not be had from it
+│   ├── ObjectReleased      this ref was released
+│   ├── ObjectLost          the object is gone: deleted, or lost with its store or its host
+│   └── ObjectStoreFull     no memory for it within the time; its text says who holds what
 ├── ConfigurationError      a trainer or strategy was set up wrongly (a ValueError too)
 └── ExecutionError          an execution ended, but not the way it should have
 ```
@@ -202,6 +206,26 @@ class StoreUnavailable(StoreError):
 
 class StoreDamaged(StoreError):
     """The store's database can't be used: it is damaged, another program's or of a newer version."""
+
+
+class ObjectError(LightActorsError):
+    """A value can't be put into the object store, or not be had from it."""
+
+
+class ObjectReleased(ObjectError):
+    """The ref was released, by `release` or with the process that had it."""
+
+
+class ObjectLost(ObjectError):
+    """The object is gone: it was deleted, or lost with its store, its host or the link to that."""
+
+
+class ObjectStoreFull(ObjectError):
+    """There was no memory for an object; `statistics` says who holds what, as far as the text does not."""
+
+    def __init__(self, text: str, statistics: object = None) -> None:
+        super().__init__(text)
+        self.statistics = statistics
 
 
 class ConfigurationError(LightActorsError, ValueError):

@@ -18,6 +18,8 @@ _COLUMN = 48
 _ERROR = 60
 """Characters that a line shows of an error."""
 
+_SIZES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+
 
 @dataclass(frozen=True)
 class ProcessFigures:
@@ -150,6 +152,14 @@ def times(count: int) -> str:
 def counted(count: int, what: str) -> str:
     """Return so many of something, in words."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in words."""
+    for unit, name in _SIZES:
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count:,} bytes"
 
 
 def printable(text: str) -> str:

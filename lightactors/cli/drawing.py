@@ -13,8 +13,6 @@ from lightactors.actors.tree import Tree, counted, in_a_line, printable
 from lightactors.training.records import StoreStatistics, Worker
 
 _TIMES = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
-_SIZES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
-
 _HEADINGS = ("worker", "status", "last heard", "host", "done", "failed", "at work on")
 
 
@@ -113,11 +111,3 @@ def duration(seconds: float) -> str:
         if seconds >= unit:
             return f"{seconds // unit:.0f} {name} {seconds % unit // below:.0f} {its_name}"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes in words."""
-    for unit, name in _SIZES:
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count:,} bytes"

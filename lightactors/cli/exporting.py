@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from lightactors.actors.tree import counted
-from lightactors.cli.drawing import size
+from lightactors.actors.tree import size
 from lightactors.cli.exits import CommandError
 from lightactors.training.records import Attempt, AttemptedRollout, Rollout, Span
 from lightactors.training.stores.sql.archive import Archive

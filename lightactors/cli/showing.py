@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import typer
 
-from lightactors.actors.tree import counted, printable
-from lightactors.cli.drawing import columns, duration, size, worker_lines
+from lightactors.actors.tree import counted, printable, size
+from lightactors.cli.drawing import columns, duration, worker_lines
 from lightactors.cli.exits import CommandError
 from lightactors.training.records import ROLLOUT_STATUSES, AttemptedRollout, Rollout, Span
 from lightactors.training.stores.sql.archive import Archive, Pace

@@ -8,7 +8,7 @@ from dataclasses import replace
 import typer
 
 from lightactors.actors.tree import counted
-from lightactors.cli.drawing import size
+from lightactors.actors.tree import size
 from lightactors.training.stores import retention as limits
 from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.retention import Retention

@@ -106,6 +106,8 @@ class ProcessCell(ChildElsewhere):
         with contextlib.suppress(BrokenPipeError):  # it has died already; how, the guardian will say
             process.link.send(preamble(self.loop.backend))
         link = self._line = await self.node.open(process.link, _Voice(self), label=self.path)
+        if self.options.limits is None or self.options.limits.user is None:
+            self.node.sharing.welcome(link)
         link.hand_over(self._payload)
         await self._started.wait()
         if self._over:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from msgspec import Raw, Struct
 from msgspec.msgpack import Decoder, Encoder
@@ -159,9 +159,42 @@ class Piece(Frame, tag=21):
     data: memoryview
 
 
+Bodied: TypeAlias = Ask | Tell | Open | Reply | Item
+
+
+class Laden(Frame, tag=22):
+    """A frame that objects go with: their ids, in pairs of numbers; of one that is only lent the first is negative."""
+
+    objects: list[tuple[int, int]]
+    frame: Bodied
+
+
+class Home(Frame, tag=23):
+    """The store of the program, for a process of its own."""
+
+    store: str
+
+
+class Inbox(Frame, tag=24):
+    """Objects for the receiver lie in this store, in this inbox."""
+
+    store: str
+    inbox: tuple[int, int]
+
+
+class Reached(Frame, tag=25):
+    """The store that the receiver has named can be read from here."""
+
+
+class LetGo(Frame, tag=26):
+    """These objects, which were lent, are not needed any more, each so many times."""
+
+    objects: list[tuple[int, int, int]]
+
+
 AnyFrame: TypeAlias = (
     Ask | Tell | Reply | Error | Cancel | Open | Item | End | Grant | Credit | Watch | Terminated | Stop
-    | HandOver | Ready | Failed | Goodbye | Ping | Pong | Survey | Piece
+    | HandOver | Ready | Failed | Goodbye | Ping | Pong | Survey | Piece | Laden | Home | Inbox | Reached | LetGo
 )  # fmt: skip
 
 _encoder = Encoder()
@@ -186,7 +219,7 @@ def _packed(batch: list[AnyFrame], further: int) -> bytearray:
     return data
 
 
-_BODIED = (Ask, Tell, Open, Reply, Item)
+_BODIED = get_args(Bodied)
 
 
 class Parser:

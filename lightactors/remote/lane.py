@@ -103,6 +103,8 @@ class Lane:
 
 
 def _keys_of(frame: AnyFrame) -> tuple[Key, ...]:
+    if isinstance(frame, frames.Laden):
+        frame = frame.frame
     keys = _KEYS.get(type(frame))
     return keys(frame) if keys is not None else ()
 

@@ -16,18 +16,27 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Raw
 
+from lightactors.codec import Parcel
 from lightactors.errors import LinkError, LinkLost
 from lightactors.remote import frames
 from lightactors.remote.frames import BATCH, LIMIT, AnyFrame
 from lightactors.remote.lane import Assembly, Lane
 
 if TYPE_CHECKING:
+    from lightactors.remote.parcels import Sharing
     from lightactors.remote.standin import StandIn
 
 logger = logging.getLogger("lightactors")
 
+def _no_sharing() -> Sharing:
+    raise LinkError("objects came over a link of no node")
+
+
 ROOT = 0
 """The target that a link was opened for: the actor in a process of its own, or a node's directory."""
+
+SHELF = 1
+"""The target that the objects which a node lends are got from."""
 
 WINDOW = 1024
 """Messages that may be under way to one target, or wait in its mailbox, before their sender waits."""
@@ -156,6 +165,9 @@ class Link:
         self.knows: set[int] | None = None  # the actors here that the other end was given refs of; None: any it names
         self.error: LinkLost | None = None  # why it has ended
         self.redials: Redials | None = None
+        self.sharing: Callable[[], Sharing] = _no_sharing
+        self.is_to_parent = False  # the other end is the process that has this one
+        self.is_near = False  # the other end reads this program's objects where they lie
         self.is_writable = True  # it is open, and its carrier keeps up
         self.owed = 0  # bytes of answers that no window bounds and the carrier has not taken yet, and more
         self.wake: Callable[[], object] = lambda: None  # the carrier's: something is to be written
@@ -201,6 +213,11 @@ class Link:
             frames.Ping: lambda frame: self.answer(frames.Pong(frame.id)),
             frames.Pong: lambda _: None,
             frames.Piece: self._pieced,
+            frames.Laden: self._came_laden,
+            frames.Home: lambda frame: self.sharing().found_home(self, frame),
+            frames.Inbox: lambda frame: self.sharing().found_inbox(self, frame),
+            frames.Reached: lambda _: self.sharing().was_reached(self),
+            frames.LetGo: lambda frame: self.sharing().let_go(self, frame),
         }
 
     # Out
@@ -224,6 +241,13 @@ class Link:
             self._cut()
             self.is_writable = False  # until the carrier has taken it
 
+    def post(self, frame: frames.Bodied, body: bytes) -> None:
+        """Send a frame with its body, and the objects that go with that."""
+        if type(body) is Parcel and self.error is None:
+            self.send(frames.Laden(self.sharing().ship(self, body.contents), frame), len(body))
+        else:
+            self.send(frame, len(body))
+
     def answer(self, frame: AnyFrame) -> None:
         """Send what the other end may have any number of: its carrier reads no more before they are taken."""
         self.owed += ANSWER
@@ -246,17 +270,17 @@ class Link:
         """Send an ask; return its id."""
         number = next(self._ids)
         self._waiters[number] = waiter
-        self.send(frames.Ask(number, target, method, trace, Raw(body)), len(body))
+        self.post(frames.Ask(number, target, method, trace, Raw(body)), body)
         return number
 
     def tell(self, target: int, method: str, body: bytes, trace: str = "") -> None:
-        self.send(frames.Tell(target, method, trace, Raw(body)), len(body))
+        self.post(frames.Tell(target, method, trace, Raw(body)), body)
 
     def open(self, target: int, method: str, body: bytes, waiter: Waiter) -> int:
         """Start a stream; return its id."""
         number = next(self._ids)
         self._waiters[number] = waiter
-        self.send(frames.Open(number, target, method, Raw(body)), len(body))
+        self.post(frames.Open(number, target, method, Raw(body)), body)
         return number
 
     def survey(self, target: int, within: float, waiter: Waiter) -> int:
@@ -332,6 +356,14 @@ class Link:
         whole = self._assembly.add(frame)
         if whole is not None:
             self._actions[type(whole)](whole)
+
+    def _came_laden(self, frame: frames.Laden) -> None:
+        sharing = self.sharing()
+        sharing.came(self, frame.objects)
+        try:
+            self._actions[type(frame.frame)](frame.frame)
+        finally:
+            sharing.unpacked()
 
     # Stand-ins
 

@@ -22,15 +22,16 @@ from msgspec.msgpack import Decoder, Encoder
 from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
-from lightactors.codec import MALFORMED, Codec, MessageCodec, MethodCodec
+from lightactors.codec import MALFORMED, AnyObjectRef, Codec, MessageCodec, MethodCodec, Parcel
 from lightactors.contract import Behaviour, Contract, Method, Role, contract_of, is_actor_class, message_classes
 from lightactors.errors import CannotTravel, ConfigurationError, LinkLost, UnknownHandler
-from lightactors.remote import carrier, failures
+from lightactors.remote import carrier, failures, parcels
 from lightactors.remote.foreign import Foreign, Messages
 from lightactors.remote.frames import LIMIT
 from lightactors.remote.hello import Hello
 from lightactors.remote.link import ROOT, SMALL, Link, Listener
 from lightactors.remote.outside import Outside
+from lightactors.remote.parcels import LinkObjects, Sharing
 from lightactors.remote.serve import ServiceOfNode
 from lightactors.remote.standin import StandIn
 
@@ -79,6 +80,12 @@ class Node:
         self._knowers: dict[int, list[set[int]]] = {}  # the sets of those above that have a number
         self._lock = threading.Lock()  # between threads: actors on any of them may send refs
         self._services: dict[Link, ServiceOfNode] = {}
+        self.is_unpacking = False  # a frame with objects
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """The objects of the node."""
+        return parcels.make_sharing(self)
 
     async def open(self, sock: socket.socket, listener: Listener, *, label: str, limit: int = LIMIT) -> Link:
         """Open a link over a connected stream socket, which it owns from now on.
@@ -102,6 +109,7 @@ class Node:
             return services[0]
 
         link = Link(label, serve, listener, limit, piece=piece, role=role)
+        link.sharing = lambda: self.sharing
         self._services[link] = services[0]
         return link
 
@@ -144,6 +152,8 @@ class Node:
 
     def forget(self, link: Link) -> None:
         self._services.pop(link, None)
+        if "sharing" in self.__dict__:
+            self.sharing.lost(link)
 
     def failure(self, body: Any, known: type[Any] | None = None) -> Exception:
         """Return the error that came as bytes, as `Listener.failed` gets it."""
@@ -165,7 +175,7 @@ class Node:
         """
         wire = self.refs(None).leave(value)
         if wire is None:
-            return None
+            return self.sharing.persistent_id(value) if isinstance(value, AnyObjectRef) else None
         cell = cell_of(value, "a pickle")
         if isinstance(value, Ref):
             behaviour: Behaviour[Any, ...] = cell.behaviour  # type: ignore[attr-defined]
@@ -174,6 +184,8 @@ class Node:
 
     def persistent_load(self, link: Link, pid: Any) -> object:
         """Return the ref that came in a pickle over the link."""
+        if isinstance(pid[0], str):
+            return self.sharing.persistent_load(pid)
         wire, kind = pid
         refs = self.refs_of(link)
         return refs.meet(refs.arrive(wire), Messages(*kind) if isinstance(kind, tuple) else contract_of(kind))
@@ -311,8 +323,9 @@ class LinkRefs:
     """Refs, and with them all values, as they leave and arrive over one link (see `codec.Refs`)."""
 
     def __init__(self, node: Node, link: Link | None) -> None:
-        self.link = link
         self._node = node
+        self.objects = LinkObjects(node, self)
+        self.link = link
         self._codec = Codec(self)
         self._methods: dict[int, MethodCodec] = {}
         self._messages: dict[tuple[str, tuple[type[Any], ...]], MessageCodec] = {}
@@ -331,6 +344,10 @@ class LinkRefs:
         if codec is None:
             codec = self._messages[key] = MessageCodec(behaviour.name, behaviour.messages, self._codec)
         return codec
+
+    def takes(self, body: bytes) -> bool:
+        """Tell whether an encoded message may leave by the link as it is: what it was encoded for may be another."""
+        return type(body) is not Parcel or not body.needs_memory or (self.link is not None and self.link.is_near)
 
     def check_size(self, body: bytes, what: str) -> None:
         """Raise `CannotTravel` for what is larger than the link takes."""

@@ -25,7 +25,7 @@ from lightactors.contract import Kind
 from lightactors.errors import AccessDenied, ActorNotRunning, LightActorsError, LinkError
 from lightactors.remote import failures, frames, surveys, tracing
 from lightactors.remote.calls import FarProduction
-from lightactors.remote.link import ANSWER, ROOT, UNIT, WINDOW
+from lightactors.remote.link import ANSWER, ROOT, SHELF, UNIT, WINDOW
 from lightactors.remote.standin import StandIn
 from lightactors.supervision.ladder import ladder_of
 
@@ -120,7 +120,7 @@ class WireStream:
                 self.end()
             else:
                 self._credit -= 1
-                link.send(frames.Item(self.id, Raw(body)), len(body))
+                link.post(frames.Item(self.id, Raw(body)), body)
 
     def _fail(self, error: BaseException) -> None:
         del self._service.served[self.id]
@@ -371,7 +371,7 @@ class ServiceOfNode:
         except LightActorsError as error:
             self.fail(number, error)
         else:
-            self.link.send(frames.Reply(number, Raw(body)), len(body))
+            self.link.post(frames.Reply(number, Raw(body)), body)
 
     def fail(self, number: int, error: BaseException) -> None:
         """Send the error that an ask or a stream has ended with."""
@@ -484,6 +484,8 @@ class ServiceOfNode:
         return port
 
     def _cell(self, target: int) -> Cell | None:
+        if target == SHELF:
+            return self.node.sharing.shelf(self.link)
         return self.root if target == ROOT else self.node.exported(target, self.link)
 
     def forget(self, target: int) -> None:

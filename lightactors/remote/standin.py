@@ -17,13 +17,13 @@ from msgspec import Raw
 
 from lightactors.actors.cell import Cell
 from lightactors.actors.flag import Flag
-from lightactors.actors.mailbox import Ask
+from lightactors.actors.mailbox import Ask, Failure
 from lightactors.actors.ref import ActorRef
 from lightactors.actors.terminated import Reason
 from lightactors.actors.tree import Tree, joined
 from lightactors.codec import MethodCodec
 from lightactors.contract import Behaviour, Contract, Method, contract_of
-from lightactors.errors import ActorNotRunning
+from lightactors.errors import ActorNotRunning, LightActorsError
 from lightactors.remote import farrefs, surveys
 from lightactors.remote.calls import Call, FarProduction, Posted, Waiting
 from lightactors.remote.link import ROOT, SMALL, UNIT, WINDOW, Window
@@ -216,7 +216,13 @@ class StandIn(Cell):
                 await mailbox.wait()
 
     def _send(self, envelope: Any) -> None:
-        call, _, _, ask = envelope
+        call, args, kwargs, ask = envelope
+        if not self.refs.takes(call.body):
+            try:
+                call = self._anew(call, args, kwargs)
+            except LightActorsError as error:
+                self._refuse((call, args, kwargs, ask), error)
+                return
         if ask is None:
             self.send_tell(call.name, call.body, call.trace)
         elif ask.abandoned:
@@ -225,6 +231,19 @@ class StandIn(Cell):
             self._send_open(call, ask)
         else:
             self.send_ask(call, ask)
+
+    def _anew(self, call: Call | Posted, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Posted:
+        """Return a message encoded for this link: its bytes lie where only the other end of another one reads them."""
+        if isinstance(call, Posted):
+            return self.message(call.message)
+        return Call(call.codec, self.encoded(call.codec, args, kwargs), call.trace)
+
+    def _refuse(self, envelope: Any, error: LightActorsError) -> None:
+        call, args, kwargs, ask = envelope
+        if ask is None:
+            self.system.dead_letter(self.path, call.call(args, kwargs))
+        else:
+            ask.answer(Failure(error))
 
     async def _wait_to_go_on(self) -> None:
         self._go = self.loop.slot()

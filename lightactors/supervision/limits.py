@@ -1,13 +1,16 @@
-"""What a process may use, and what it runs as."""
+"""What a process may use, and what it runs as; what the object store may use."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lightactors.errors import ConfigurationError
 
 LEAST_MEMORY = 64 * 2**20  # what Python, an event loop and a few threads need, and some to work with
+LEAST_CAPACITY = 2**20  # what one large object and a few small ones take
 FEWEST_FILES = 32  # what Python, an event loop and a link need, and a few to work with
 
 
@@ -34,6 +37,30 @@ class Limits:
         _check_whole("niceness", self.niceness, -20, 19, "niceness")
         _check_environment(self.environment)
         _check_user(self.user)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectLimits:
+    """Bounds on a system's object store.
+
+    - `capacity`: bytes of memory that objects may take (default: 0.3 of what is free, or of what the container has).
+    - `quota`: bytes of objects in memory, and of space for new ones, that one process may have put there; None: all.
+    - `spill`: the directory where objects that nobody looks at are written to when memory gets scarce (default: the
+      one for temporary files); None: nothing is, and who puts an object waits for memory.
+    - `spill_limit`: bytes that may lie there; None: what the disk holds.
+    """
+
+    capacity: int | None = None
+    quota: int | None = None
+    spill: str | None = field(default_factory=tempfile.gettempdir)
+    spill_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_whole("capacity", self.capacity, LEAST_CAPACITY, None, "bytes")
+        _check_whole("quota", self.quota, 1, None, "bytes")
+        _check_whole("spill_limit", self.spill_limit, 0, None, "bytes")
+        if self.spill is not None and not isinstance(self.spill, (str, os.PathLike)):
+            raise ConfigurationError(f"spill={self.spill!r}; give a directory, or None")
 
 
 def _check_whole(name: str, value: object, least: int, most: int | None, unit: str) -> None:

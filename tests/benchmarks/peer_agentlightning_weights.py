@@ -1,7 +1,8 @@
 """Weights given to runners as Agent-Lightning 0.3 can: a resource over HTTP; runs in the peers' environment.
 
 A resource is a prompt template, an LLM's address or the like, and travels as JSON. So weights have to be text: they
-are pickled and base64-encoded, the way its users send bytes.
+are pickled and base64-encoded, the way its users send bytes. A tenth of a gigabyte is enough: a
+whole one would take its server and clients minutes, and memory for each of their copies.
 """
 
 import asyncio
@@ -92,11 +93,12 @@ def measure(port: int, megabytes: int) -> dict[str, float]:
     end.set()
     for reader in readers:
         reader.join()
-    return {"seconds": took, "gigabytes": held / 1e9}
+    name = f"{megabytes} MB"
+    return {f"{name} of weights to {READERS} processes": took, f"memory of {name} there": held / 1e9}
 
 
 def main() -> None:
-    megabytes = int(sys.argv[1]) if sys.argv[1:] else 1_000
+    megabytes = int(sys.argv[1]) if sys.argv[1:] else 100
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

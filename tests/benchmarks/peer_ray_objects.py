@@ -18,6 +18,7 @@ ROUNDS = 3
 SIZES = {"1 KB": (1_000, 1_000), "1 MB": (1_000_000, 50), "100 MB": (100_000_000, 5)}
 """The bytes, and how many objects are put or got in a round."""
 READERS = 8
+WEIGHTS = {"100 MB": 100, "1 GB": 1_000}
 
 
 class Reader:
@@ -79,8 +80,8 @@ def shmem() -> int:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Shmem:"))
 
 
-def weights_to(readers: list[Any]) -> tuple[float, float]:
-    weights = {f"layer {number}": np.full(15_625_000, 7, np.float32) for number in range(16)}
+def weights_to(readers: list[Any], megabytes: int) -> tuple[float, float]:
+    weights = {f"layer {number}": np.full(megabytes * 250_000 // 16, 7, np.float32) for number in range(16)}
     before = shmem()
     start = time.perf_counter()
     ref = ray.put(weights)
@@ -110,7 +111,10 @@ def main() -> None:
     found["message of 100 MB and its ack"] = best(lambda: message(reader)) * 1e6
     readers = [actor.remote() for _ in range(READERS)]
     ray.get([reader.get.remote([ray.put(np.full(8, 7, np.uint8))]) for reader in readers])
-    found["1 GB to 8 processes"], found["shared memory of that GB"] = weights_to(readers)
+    for name, megabytes in WEIGHTS.items():
+        found[f"{name} of weights to {READERS} processes"], found[f"memory of {name} there"] = weights_to(
+            readers, megabytes
+        )
     ray.shutdown()
     print(json.dumps(found))
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 import lightactors as la
-from lightactors.cli.drawing import Status, duration, size
+from lightactors.actors.tree import size
+from lightactors.cli.drawing import Status, duration
 from lightactors.training.records import StoreStatistics
 
 ACTOR = la.Statistics(

@@ -1,0 +1,24 @@
+"""An object that another host has, and lends to this one over a link."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightactors.objects.records import Id
+    from lightactors.remote.link import Link
+
+
+class Lent:
+    """An object at the other end of a link, which keeps it for as long as somebody here has this."""
+
+    __slots__ = ("__weakref__", "id", "link")
+
+    def __init__(self, link: Link, id: Id, let_go: Callable[[Link, Id], object]) -> None:
+        self.link = link
+        self.id = id
+        # Without `atexit`: when the program ends, its links have.
+        weakref.finalize(self, partial(let_go, link, id)).atexit = False

@@ -1,0 +1,65 @@
+"""The ref of an object: what `put` gives and `get` takes, and what travels in messages."""
+
+from __future__ import annotations
+
+from typing import Generic, NoReturn, TypeVar
+
+from lightactors.actors.tree import size as in_words
+from lightactors.codec import AnyObjectRef
+from lightactors.errors import ObjectReleased
+from lightactors.objects.client import Held, text_of
+from lightactors.objects.lent import Lent
+from lightactors.objects.records import Id
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class ObjectRef(AnyObjectRef, Generic[T_co]):
+    """A value in the object store, for as long as anybody holds a ref of it, here or in another process.
+
+    `put` makes one; `get` returns the value. It travels in messages and in what an actor is spawned with.
+    """
+
+    __slots__ = ("_held", "id", "size")
+
+    def __init__(self, held: Held | Lent, id: Id, size: int) -> None:
+        self._held: Held | Lent | None = held
+        self.id = id
+        self.size = size
+        """Bytes that the object takes."""
+
+    @property
+    def held(self) -> Held | Lent:
+        """Return what holds the object here; raise `ObjectReleased`."""
+        if self._held is None:
+            raise ObjectReleased(f"{self!r} was released; put the value again, or release its ref later")
+        return self._held
+
+    def came_nearer(self, held: Held) -> None:
+        """Hear that the object is on this host now."""
+        if self._held is not None:
+            self._held = held
+
+    def let_go(self) -> None:
+        """See `release`."""
+        self._held = None
+
+    @property
+    def is_released(self) -> bool:
+        return self._held is None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectRef) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} can't be pickled: nobody would know that somebody holds it; send it in a message, or pass it "
+            "to spawn()"
+        )
+
+    def __repr__(self) -> str:
+        state = "released" if self._held is None else "elsewhere" if isinstance(self._held, Lent) else in_words(self.size)
+        return f"<object {text_of(self.id)} {state}>"

@@ -1,0 +1,310 @@
+"""A system's object store, as a process of it uses that: put, get, release."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from lightactors.actors.tree import size as in_words
+from lightactors.buffers import Leaf
+from lightactors.errors import ObjectError, ObjectLost, ObjectStoreFull
+from lightactors.objects.client import PATIENCE, Answer, Client, Held, Lease, Refused, Slow
+from lightactors.objects.copying import address_of
+from lightactors.objects.figures import Figures
+from lightactors.objects.founder import Founder
+from lightactors.objects.records import Id, Op, Status
+from lightactors.objects.ref import ObjectRef
+from lightactors.objects.values import Parts, parts_of_leaf, put_together, take_apart
+from lightactors.supervision.limits import ObjectLimits
+
+if TYPE_CHECKING:
+    from lightactors.actors.system import System
+
+T = TypeVar("T")
+
+WITHIN = 30.0
+"""Seconds that a value waits for memory, unless it is said otherwise."""
+
+_ANSWERS_WITHIN = 10.0
+"""Seconds after which an owner that does not answer is given up."""
+
+_SYNC = 1.0
+"""Seconds that a loop is kept at most for what a message needs at once."""
+
+_INLINE = 2 * 2**20
+"""Bytes that are copied right here: less time than a thread needs to wake up, and a little more."""
+
+_HOLDERS = 5
+"""How many of the largest holders the error of a full store names."""
+
+
+class ObjectStore:
+    """The store of one system in one process."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._founder: Founder | None = None
+        self._name: str | None = None  # of the parent's store, in a process of its own
+        self._clients: dict[str, Client] = {}
+        self._lock = threading.Lock()
+
+    # Where it is
+
+    @property
+    def name(self) -> str:
+        """The name of the program's store, which is founded if there is none."""
+        if self._name is None:
+            with self._lock:
+                if self._founder is None:
+                    self._founder = Founder(self._system.object_limits or ObjectLimits())
+                    self._system.at_end.append(self._close)
+                self._name = self._founder.name
+        return self._name
+
+    def join(self, name: str) -> None:
+        """Use the store of the parent."""
+        self._name = name
+
+    @property
+    def home(self) -> Client:
+        """The line to the program's store. Raises `ObjectLost`."""
+        return self.client(self.name)
+
+    def is_home(self, client: Client) -> bool:
+        return client.name == self._name
+
+    def client(self, name: str) -> Client:
+        """Return the line to a store. Raises `ObjectLost`."""
+        client = self._clients.get(name)
+        if client is None or client.error is not None:
+            with self._lock:
+                client = self._clients.get(name)
+                if client is None or client.error is not None:
+                    client = self._clients[name] = Client(name, f"{self._system.name} ({os.getpid()})")
+        return client
+
+    async def _close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+        if self._founder is not None:
+            await anyio.to_thread.run_sync(self._founder.close)
+
+    # Putting
+
+    async def put(self, value: T, *, within: float = WITHIN) -> ObjectRef[T]:
+        """Put a value into the store; see `objects.put`."""
+        await anyio.lowlevel.checkpoint()
+        parts = take_apart(value)
+        client = self.home
+        if parts.size < _INLINE:
+            try:
+                return _ref(client.put(parts), parts.size)
+            except (Slow, Refused):
+                pass  # what comes now waits
+        lease = await self.lease(parts.size, within)
+        await anyio.to_thread.run_sync(_fill, client, lease, parts)
+        id = client.new_id()
+        client.seal(lease, parts.size, id)
+        client.give_back_rest(lease)
+        return _ref(client.new(id), parts.size)
+
+    def put_now(self, parts: Parts) -> Held | None:
+        """Put a value without waiting for longer than a write to the disk takes; None: there is no room."""
+        client = self.home
+        try:
+            return client.put(parts, patience=_SYNC)
+        except (Slow, Refused):
+            return None
+
+    async def lease(self, size: int, within: float = WITHIN) -> Lease:
+        """Return space for an object; wait for it if need be. Raises `ObjectStoreFull` and `ObjectLost`."""
+        client = self.home
+        try:
+            return await _patiently(lambda patience: client.lease(size, patience=patience))
+        except Refused as refused:
+            if refused.status is Status.FULL:
+                lease = await _Wait(client, size).within(within)
+                if lease is not None:
+                    return lease
+            raise await self._full(refused.status, size, within) from None
+
+    async def _full(self, status: Status, size: int, within: float) -> ObjectStoreFull:
+        figures = await self.statistics()
+        if status is Status.TOO_LARGE:
+            text = f"it has {in_words(figures.capacity)} in all; open_system(objects=ObjectLimits(capacity=...)) gives more"
+        elif status is Status.QUOTA:
+            text = "this process has its quota already; release some, or raise ObjectLimits(quota=...)"
+        else:
+            text = f"none became free within {within:g} s: {figures.in_words(_HOLDERS)}"
+        return ObjectStoreFull(f"the object store has no {in_words(size)} for another object: {text}", figures)
+
+    async def create(self, size: int, *, within: float = WITHIN) -> Draft:
+        """Return space to write an object into; see `objects.create`."""
+        parts = blank(size)
+        lease = await self.lease(parts.size, within)
+        return Draft(self.home, lease, parts)
+
+    # Getting
+
+    async def get(self, ref: ObjectRef[T]) -> T:
+        """Return the value of an object on this host; see `objects.get`."""
+        await anyio.lowlevel.checkpoint()
+        held = ref.held
+        assert isinstance(held, Held)
+        view = await self.viewed(held)
+        return self.value(held, view)
+
+    async def viewed(self, held: Held) -> memoryview:
+        """Return an object's bytes. Raises `ObjectLost`."""
+        return await _patiently(lambda patience: held.client.view(held, patience=patience))
+
+    def view_now(self, held: Held) -> memoryview:
+        """Return an object's bytes, at once. Raises `ObjectLost`."""
+        try:
+            return held.client.view(held, patience=_SYNC)
+        except Slow:
+            raise _silent(held.client) from None
+
+    def value(self, held: Held, view: memoryview) -> Any:
+        """Return the value in a view; only what this program has pickled is unpickled."""
+        return put_together(view, private=lambda: held.client.private(view), trusted=self.is_home(held.client))
+
+    # Asking
+
+    async def contains(self, id: Id) -> bool:
+        return (await self._ask(Op.CONTAINS, *id)).status is Status.DONE
+
+    async def delete(self, id: Id) -> bool:
+        return (await self._ask(Op.DELETE, *id)).status is Status.DONE
+
+    async def statistics(self) -> Figures:
+        answer = await self._ask(Op.STATISTICS)
+        with open(answer.descriptors[0], "rb") as file:
+            file.seek(0)
+            return Figures.of(json.load(file))
+
+    async def _ask(self, op: Op, a: int = 0, b: int = 0) -> Answer:
+        client = self.home
+        return await _patiently(lambda patience: client.ask(op, a, b, patience=patience))
+
+
+def _ref(held: Held, size: int) -> ObjectRef[Any]:
+    return ObjectRef(held, held.id, size)
+
+
+def _fill(client: Client, lease: Lease, parts: Parts) -> None:
+    try:
+        client.fill(lease, parts)
+    except BaseException:
+        client.give_back(lease)
+        raise
+
+
+async def _patiently(act: Callable[[float], T]) -> T:
+    """Do what is answered in microseconds right here; if it is not, wait in a thread."""
+    try:
+        return act(PATIENCE)
+    except Slow:
+        pass
+    try:
+        return await anyio.to_thread.run_sync(act, _ANSWERS_WITHIN, abandon_on_cancel=True)
+    except Slow:
+        raise ObjectLost(f"the object store has not answered for {_ANSWERS_WITHIN:g} s; is its process stopped?") from None
+
+
+def _silent(client: Client) -> ObjectLost:
+    return ObjectLost(f"object store {client.name} has not answered for {_SYNC:g} s; is its process stopped?")
+
+
+class _Wait:
+    """Waiting for memory, over a line of its own: what it gets and nobody wants any more, ends with that."""
+
+    def __init__(self, client: Client, size: int) -> None:
+        self._client = client
+        self._size = size
+        self._line = Client(client.name, f"{client.label}, waiting")
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    async def within(self, seconds: float) -> Lease | None:
+        """Return the lease; None: there was none in time."""
+        lease: Lease | None = None
+        try:
+            lease = await anyio.to_thread.run_sync(self._wait, seconds, abandon_on_cancel=True)
+        finally:
+            self._end()
+        return lease
+
+    def _wait(self, seconds: float) -> Lease | None:
+        try:
+            lease = self._line.lease(self._size, waits=True, patience=seconds)
+        except (Slow, Refused, ObjectLost):
+            return None
+        with self._lock:
+            if self._is_over:  # cancelled: the lease goes with the line
+                return None
+            self._client.adopt(self._line, lease)
+        return lease
+
+    def _end(self) -> None:
+        with self._lock:
+            self._is_over = True
+        self._line.hang_up()
+
+
+class Draft:
+    """An object that is being written, in place; see `objects.create`."""
+
+    def __init__(self, client: Client, lease: Lease, parts: Parts) -> None:
+        self._client = client
+        self._lease: Lease | None = lease
+        self._parts = parts
+        client.fill(lease, parts)
+        start = lease.offset + parts.offsets[0]
+        self.view = client.writable(start, parts.leaves[0].nbytes)
+        """The object's memory, to be written to until it is sealed."""
+
+    def seal(self) -> ObjectRef[memoryview]:
+        """Publish the object: from now on nobody can change it. Raises `ObjectError` while something refers to `view`."""
+        lease = self._let_go("sealed")
+        id = self._client.new_id()
+        self._client.seal(lease, self._parts.size, id)
+        self._client.give_back_rest(lease)
+        return _ref(self._client.new(id), self._parts.size)
+
+    def discard(self) -> None:
+        """Give the memory back."""
+        self._client.give_back(self._let_go("discarded"))
+
+    def _let_go(self, how: str) -> Lease:
+        lease = self._lease
+        if lease is None:
+            raise ObjectError(f"the draft was sealed or discarded before, and can't be {how}; create another one")
+        try:
+            self.view.release()
+        except BufferError:
+            raise ObjectError(
+                f"the draft can't be {how} while an array still refers to its view; `del` the array before"
+            ) from None
+        self._lease = None
+        return lease
+
+    def __repr__(self) -> str:
+        return f"<draft {'over' if self._lease is None else in_words(self._parts.size)}>"
+
+
+def _unwritten(view: memoryview) -> None:
+    """Leave a draft's memory to its author; what lay there before is nobody's to read."""
+    ctypes.memset(address_of(view), 0, view.nbytes)
+
+
+def blank(size: int) -> Parts:
+    """Return the parts of an object of so many bytes."""
+    return parts_of_leaf(Leaf("memoryview", (), size, None, _unwritten))

@@ -1,0 +1,98 @@
+"""What goes with messages in the memory that both ends share: the seam to the object store, which lies above."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lightactors.errors import LinkError
+
+if TYPE_CHECKING:
+    from lightactors.actors.cell import Cell
+    from lightactors.buffers import Leaf
+    from lightactors.codec import AnyObjectRef
+    from lightactors.remote import frames
+    from lightactors.remote.link import Link
+    from lightactors.remote.node import LinkRefs, Node
+
+Ids = Sequence[tuple[int, int]]
+
+
+class Sharing(Protocol):
+    """A node's objects as its links meet them; on the node's loop, but for `place` and `refer`."""
+
+    def place(self, leaf: Leaf, link: Link | None) -> tuple[Any, Any] | None:
+        """Put bytes where the other end of a link can read them; see `codec.Objects.place`."""
+        ...
+
+    def refer(self, ref: AnyObjectRef) -> tuple[Any, Any]:
+        """Return what goes with a message for an `ObjectRef`; see `codec.Objects.refer`."""
+        ...
+
+    def view(self, wire: Any, *, is_writable: bool) -> memoryview: ...
+    def ref(self, wire: Any) -> object: ...
+    def persistent_id(self, ref: AnyObjectRef) -> object:
+        """Return what stands for an `ObjectRef` in a pickle for an own process."""
+        ...
+
+    def persistent_load(self, pid: Any) -> object: ...
+    def shelf(self, link: Link) -> Cell:
+        """Return the actor that the other end of a link gets objects of."""
+        ...
+
+    def welcome(self, link: Link) -> None:
+        """Let an own process, at the other end, use the program's store."""
+        ...
+
+    def ship(self, link: Link, contents: Sequence[Any]) -> list[tuple[int, int]]:
+        """See to it that objects live until the other end has them; return what the frame says of them."""
+        ...
+
+    def came(self, link: Link, objects: Ids) -> None:
+        """Hold what has come with a frame, until `unpacked`."""
+        ...
+
+    def unpacked(self) -> None: ...
+    def found_home(self, link: Link, frame: frames.Home) -> None: ...
+    def found_inbox(self, link: Link, frame: frames.Inbox) -> None: ...
+    def was_reached(self, link: Link) -> None: ...
+    def let_go(self, link: Link, frame: frames.LetGo) -> None: ...
+    def lost(self, link: Link) -> None: ...
+
+
+def _no_sharing(node: Node) -> Sharing:
+    raise LinkError(f"objects came to {node.system.name}, which knows no object store")
+
+
+make_sharing: Callable[[Node], Sharing] = _no_sharing
+"""Makes a node's; what does it lies above this module, and puts itself here."""
+
+
+class LinkObjects:
+    """The objects of one link's values; see `codec.Objects`."""
+
+    def __init__(self, node: Node, refs: LinkRefs) -> None:
+        self._node = node
+        self._refs = refs
+
+    @property
+    def has_come(self) -> bool:
+        return self._node.is_unpacking
+
+    def place(self, leaf: Leaf) -> tuple[Any, Any] | None:
+        return self._node.sharing.place(leaf, self._refs.link)
+
+    def refer(self, ref: AnyObjectRef) -> tuple[Any, Any]:
+        return self._node.sharing.refer(ref)
+
+    def view(self, wire: Any, *, is_writable: bool) -> memoryview:
+        self._see_something_came()
+        return self._node.sharing.view(wire, is_writable=is_writable)
+
+    def ref(self, wire: Any) -> object:
+        self._see_something_came()
+        return self._node.sharing.ref(wire)
+
+    def _see_something_came(self) -> None:
+        if not self._node.is_unpacking:
+            raise ValueError("it speaks of an object that did not come with it")
