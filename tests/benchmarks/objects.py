@@ -20,9 +20,10 @@ import numpy as np
 import psutil
 
 import lightactors as la
-from tests.benchmarks.measure import ROUNDS, Row
+from tests.benchmarks.measure import Row
 
-SIZES = {"1 KB": (1_000, 1_000), "1 MB": (1_000_000, 50), "100 MB": (100_000_000, 5)}
+ROUNDS = 10
+SIZES = {"1 KB": (1_000, 500), "1 MB": (1_000_000, 25), "100 MB": (100_000_000, 1)}
 """The bytes, and how many are put or got in a round."""
 
 LARGE = 100_000_000
@@ -146,8 +147,8 @@ def _rates(rows: dict[str, Row]) -> list[Row]:
     ]
 
 
-async def _best(work: Callable[[], Awaitable[float]], rounds: int = ROUNDS) -> float:
-    return min([await work() for _ in range(rounds)])
+async def _best(work: Callable[[], Awaitable[float]]) -> float:
+    return min([await work() for _ in range(ROUNDS)])
 
 
 def _array(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
