@@ -52,8 +52,14 @@ from lightactors.contract import handler as handler
 from lightactors.security import Tls as Tls
 from lightactors.security import Tokens as Tokens
 from lightactors.supervision.limits import Limits as Limits
+from lightactors.supervision.limits import ObjectLimits as ObjectLimits
 
 if TYPE_CHECKING:
+    from lightactors import objects as objects
+    from lightactors.objects.public import get as get
+    from lightactors.objects.public import put as put
+    from lightactors.objects.public import release as release
+    from lightactors.objects.ref import ObjectRef as ObjectRef
     from lightactors.remote.connect import RemoteNode as RemoteNode
     from lightactors.remote.connect import connect as connect
     from lightactors.remote.directory import ActorInfo as ActorInfo
@@ -87,7 +93,19 @@ async def _open_doors(system: Any, doors: Any) -> None:
 
 _system.open_doors = _open_doors
 
+
+def _make_sharing(node: Any) -> Any:
+    # Imported late: only who has processes, other nodes or objects needs it.
+    return importlib.import_module("lightactors.objects.sharing").Sharing(node)
+
+
+_system.make_sharing = _make_sharing
+
 _LATE = {
+    "ObjectRef": "lightactors.objects.ref",
+    "get": "lightactors.objects.public",
+    "put": "lightactors.objects.public",
+    "release": "lightactors.objects.public",
     "connect": "lightactors.remote.connect",
     "RemoteNode": "lightactors.remote.connect",
     "ActorInfo": "lightactors.remote.directory",

@@ -54,6 +54,11 @@ def leaf_of(value: object) -> Leaf | None:
     return None
 
 
+def takes(cls: type[Any]) -> bool:
+    """Tell whether the values of a class are such values."""
+    return any((base.__module__, base.__qualname__) in _TAKE for base in cls.__mro__)
+
+
 def is_exact(value: object) -> bool:
     """Tell whether a value is of a class that `value_of` gives back, not of a subclass that means more."""
     cls = type(value)

@@ -21,7 +21,7 @@ import reprlib
 import sys
 import types
 import typing
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Coroutine, Mapping
 from functools import cached_property
 from threading import get_ident
 from typing import Any, Protocol, TypeVar
@@ -30,7 +30,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.msgpack import Decoder, Encoder, Ext
 
-from lightactors.buffers import NEEDS_WRITABLE, Leaf, leaf_of, value_of
+from lightactors.buffers import NEEDS_WRITABLE, Leaf, leaf_of, takes, value_of
 from lightactors.contract import Message, Method, is_actor_class
 from lightactors.errors import CannotTravel, ContractError, WrongCall, WrongMessage
 
@@ -166,8 +166,9 @@ class Codec:
         if not self._refs.objects.has_come:
             return body
         came = _plain.decode(body) if memoryview(body)[0] in _EXT_MARKS else None
-        is_elsewhere = isinstance(came, Ext) and came.code == _BODY
-        return self._refs.objects.view(_plain.decode(came.data), is_writable=False) if is_elsewhere else body
+        if not isinstance(came, Ext) or came.code != _BODY:
+            return body
+        return self._refs.objects.view(_plain.decode(came.data), is_writable=False)
 
     def decoder(self, hint: Any, where: str) -> Decoder[Any]:
         """Return a decoder of what `hint` annotates; raise `ContractError`, naming `where`, if nothing can."""
@@ -221,8 +222,13 @@ class Codec:
         if isinstance(hint, _RefTo):
             return self._refs.adopt(value, hint.actor)
         wanted = typing.get_origin(hint) or hint
-        if isinstance(wanted, type) and isinstance(value, wanted):
-            return value
+        if isinstance(wanted, type):
+            if isinstance(value, wanted):
+                return value
+            if takes(wanted):
+                raise ValueError(f"no array, but a {type(value).__name__}")
+            if issubclass(wanted, AnyObjectRef):
+                raise ValueError(f"no ref of an object, but a {type(value).__name__}; the sender is to put() it first")
         return self._refs.adopt(value, hint)
 
 

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lightactors as la
-from lightactors.codec import Codec, MethodCodec
+from lightactors.buffers import Leaf
+from lightactors.codec import AnyObjectRef, Codec, MethodCodec
 from lightactors.contract import contract_of
 from lightactors.errors import ActorFailed, CannotTravel, WrongCall
 from lightactors.remote import failures
@@ -63,8 +64,28 @@ class Every:
         yield Point(1)
 
 
+class NoObjects:
+    """A codec's objects where no memory is shared."""
+
+    has_come = False
+
+    def place(self, leaf: Leaf) -> None:
+        return None
+
+    def refer(self, ref: AnyObjectRef) -> Any:
+        raise AssertionError("no object refs here")
+
+    def view(self, wire: Any, *, is_writable: bool) -> memoryview:
+        raise ValueError("no objects here")
+
+    def ref(self, wire: Any) -> object:
+        raise ValueError("no objects here")
+
+
 class NoRefs:
     """A codec's refs where there are none."""
+
+    objects = NoObjects()
 
     def leave(self, value: object) -> bytes | None:
         return None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lightactors.actors.loops import Loop
     from lightactors.actors.survey import Words
     from lightactors.security import Tls, Tokens
+    from lightactors.supervision.limits import ObjectLimits
 
 logger = logging.getLogger("lightactors")
 
@@ -69,6 +70,7 @@ class System(Owner, Spawner):
         self.on_interrupt: Callable[[], object] | None = None
         self.at_end: list[Callable[[], Awaitable[None]]] = []  # what is done when the actors have stopped
         self.addresses: list[str] = []
+        self.object_limits: ObjectLimits | None = None
         self.hurry = Flag()  # raised by the second Ctrl-C: nobody is waited for any more before he is cancelled
         self._stopping = False
         self._dead_letters: deque[DeadLetter] = deque(maxlen=100)
@@ -160,6 +162,14 @@ open_doors: Callable[[System, Doors], Awaitable[None]] = _no_doors
 """Opens a system's doors; what does it lies above this module, and puts itself here."""
 
 
+def _no_sharing(node: Any) -> Any:
+    raise AssertionError(f"nobody has said how {node!r} shares objects")
+
+
+make_sharing: Callable[[Any], Any] = _no_sharing
+"""Makes what a node shares with others; as well."""
+
+
 @asynccontextmanager
 async def open_system(
     name: str = "local",
@@ -172,6 +182,7 @@ async def open_system(
     insecure: bool = False,
     spawnable: Sequence[Any] = (),
     max_message: int | None = None,
+    objects: ObjectLimits | None = None,
 ) -> AsyncGenerator[System]:
     """Open a system for the block; `spawn` inside the block belongs to it, and nothing outlives it.
 
@@ -189,13 +200,14 @@ async def open_system(
     (`serve`): `"unix:/run/me.sock"`, `"grpc://127.0.0.1:4747"`, `"grpcs://0.0.0.0:4747"`, port 0 for any that is
     free, or several of them. `system.addresses` then has the real ones. What other machines can reach needs `tls`
     and `tokens`, or `insecure=True`. `spawnable` lists the classes and behaviours that others may start here, and
-    `max_message` how many bytes a message of theirs may have (64 MiB).
+    `max_message` how many bytes a message of theirs may have (64 MiB). `objects` bounds the object store (see `put`).
 
     Raises `ConfigurationError` for values that can't work, and addresses that can't be had.
     """
     if check_seconds("blocked_after", blocked_after) == 0:
         raise ConfigurationError("blocked_after=0 would report every loop; give seconds, more than 0")
     system = System(name, ladder_of(grace))
+    system.object_limits = objects
     token = owners.current.set(system)
     system.context = contextvars.copy_context()
     error: BaseException | None = None

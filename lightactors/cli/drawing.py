@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from lightactors.actors.tree import Tree, counted, in_a_line, printable
+from lightactors.actors.tree import Tree, counted, in_a_line, printable, size
 from lightactors.training.records import StoreStatistics, Worker
 
 _TIMES = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))

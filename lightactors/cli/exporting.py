@@ -15,8 +15,7 @@ from typing import IO, Any, Literal, NoReturn
 import msgspec
 import typer
 
-from lightactors.actors.tree import counted
-from lightactors.actors.tree import size
+from lightactors.actors.tree import counted, size
 from lightactors.cli.exits import CommandError
 from lightactors.training.records import Attempt, AttemptedRollout, Rollout, Span
 from lightactors.training.stores.sql.archive import Archive

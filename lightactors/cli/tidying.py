@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import typer
 
-from lightactors.actors.tree import counted
-from lightactors.actors.tree import size
+from lightactors.actors.tree import counted, size
 from lightactors.training.stores import retention as limits
 from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.retention import Retention

@@ -1,1 +1,32 @@
-"""Large values in shared memory: put once, read in place by every process of the host."""
+"""The shared-memory object store: more than `put`, `get` and `release`, which `lightactors` has itself."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightactors.objects.figures import Figures as Figures
+    from lightactors.objects.public import contains as contains
+    from lightactors.objects.public import create as create
+    from lightactors.objects.public import delete as delete
+    from lightactors.objects.public import statistics as statistics
+    from lightactors.objects.store import Draft as Draft
+
+_HOME = {
+    "Draft": "store",
+    "Figures": "figures",
+    "contains": "public",
+    "create": "public",
+    "delete": "public",
+    "statistics": "public",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported late: the owner's process is of this package, too, and has the standard library alone.
+    if name not in _HOME:
+        raise AttributeError(f"module 'lightactors.objects' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"lightactors.objects.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from lightactors.objects.arena import GRAIN, Arena
 from lightactors.objects.records import Id, Status
 
-
 WAITS_FOR_RECEIVER = 60.0
 """Seconds that an object outlives the process that has sent it, if the receiver has not looked into its inbox."""
 

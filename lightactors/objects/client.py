@@ -22,14 +22,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lightactors.errors import ObjectError, ObjectLost
 from lightactors.objects.copying import Copier, address_of
 from lightactors.objects.owner import LARGE, user_of
-from lightactors.objects.records import PACKET, PROTOCOL, RECORD, SOME, Id, Op, Status, pack
+from lightactors.objects.records import PACKET, PROTOCOL, RECORD, SOME, Id, Op, Status
 
 if TYPE_CHECKING:
     from lightactors.objects.values import Parts
@@ -229,6 +229,12 @@ class Client:
         """Return the error that says why nothing can be had from this store."""
         return ObjectLost(f"object store {self.name} can't be reached ({self.error}): what it held is lost")
 
+    def be_greeted(self, patience: float) -> None:
+        """Wait until the owner has opened the account; the memory is known already."""
+        _, descriptors = self._packet(time.monotonic() + patience)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
     def _enter(self, deadline: float) -> None:
         """Hear the owner's greeting, and map its memory."""
         packet, descriptors = self._packet(deadline)
@@ -289,9 +295,7 @@ class Client:
             self._room = room = self.lease(want, least=size, patience=patience)
         return room
 
-    def lease(
-        self, size: int, *, least: int | None = None, waits: bool = False, patience: float = PATIENCE
-    ) -> Lease:
+    def lease(self, size: int, *, least: int | None = None, waits: bool = False, patience: float = PATIENCE) -> Lease:
         """Return space. Raises `Refused`, `Slow` and `ObjectLost`."""
         answer = self.ask(
             Op.LEASE, size, least or size, waits, patience=patience, undo=lambda late: self._undo_lease(late)
@@ -319,6 +323,10 @@ class Client:
     def adopt(self, other: Client, lease: Lease) -> None:
         """Take a lease over from another line of this process."""
         self.ask(Op.ADOPT, other.number, lease.offset, patience=5.0)
+
+    def detach(self) -> socket.socket:
+        """Give the socket away."""
+        return self._socket
 
     def hang_up(self) -> None:
         """End the line also for a thread that waits for an answer."""
@@ -359,9 +367,10 @@ class Client:
 
     def _let_go(self, hold: Any) -> None:
         """Tell of the end of a hold; called while garbage is collected, too."""
-        if self._holds.get(hold.id) is hold:
-            del self._holds[hold.id]
-        self.tell(Op.DROP, *hold.id, hold.count)
+        id: Id = hold.id
+        if self._holds.get(id) is hold:
+            del self._holds[id]
+        self.tell(Op.DROP, *id, hold.count)
 
     def hold(self, id: Id) -> Held:
         """Hold an object that somebody else holds as well."""
@@ -372,6 +381,10 @@ class Client:
         """Hold an object that has come to an inbox."""
         self.tell(Op.TAKE, *id, *inbox)
         return self._one_more(id)
+
+    def deposit(self, ids: Iterable[Id], inbox: Id) -> None:
+        """Leave objects with an inbox."""
+        self._tell(b"".join([RECORD.pack(Op.DEPOSIT, 0, *id, *inbox) for id in ids]))
 
     def _one_more(self, id: Id) -> Held:
         hold = self._holds.get(id)
@@ -424,7 +437,7 @@ class Client:
 
     def private(self, view: memoryview) -> memoryview:
         """Return the bytes of a view of this store's, to be written to: what is written is this process's alone."""
-        window = view.obj
+        window: Any = view.obj
         if window.place is None:  # on the disk
             return memoryview(bytearray(view))
         start = window.place // mmap.PAGESIZE * mmap.PAGESIZE
@@ -445,9 +458,7 @@ class Client:
                 twin = Client(self.name, f"{self.label}, forked", fork_of=self.number)
                 _clients.discard(twin)
                 self._twin = twin
-                with self._lock:
-                    _, descriptors = twin._packet(time.monotonic() + 0.2)
-                os.close(descriptors[0])
+                twin.be_greeted(0.2)
 
     def after_fork_in_parent(self) -> None:
         twin, self._twin = self._twin, None
@@ -467,7 +478,7 @@ class Client:
         if twin is None:
             self._lose("this is a fork of the process that had it")
         else:
-            self._socket, self.number, self._numbers = twin._socket, twin.number, itertools.count(1)
+            self._socket, self.number, self._numbers = twin.detach(), twin.number, itertools.count(1)
 
 
 id_of = id

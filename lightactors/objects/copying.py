@@ -1,12 +1,13 @@
 """The fastest way to bring bytes into the arena, which is a question of its pages.
 
-A page that nobody has touched yet is cheapest written by the kernel (`pwrite`); one that is there, but not mapped in this
-process, is mapped with its neighbours at once; a mapped one takes a plain copy, at the speed of memory. Every copy of
-any size leaves the interpreter to other threads, and two cores are faster than one.
+A page that nobody has touched yet is cheapest written by the kernel (`pwrite`); one that is there, but not mapped in
+this process, is mapped with its neighbours at once; a mapped one takes a plain copy, at the speed of memory. Every
+copy of any size leaves the interpreter to other threads, and two cores are faster than one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -94,10 +95,8 @@ class Copier:
 
     def _populate(self, first: int, last: int) -> None:
         start = first // mmap.PAGESIZE * mmap.PAGESIZE
-        try:
+        with contextlib.suppress(OSError):  # of an older kernel, where the copy maps page after page
             self._map.madvise(_POPULATE_WRITE, start, last - start)
-        except OSError:  # an older kernel: the copy maps page after page
-            pass
 
     def restart(self) -> None:
         """Go on in a fork, where there are no threads but this one."""

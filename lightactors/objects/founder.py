@@ -18,7 +18,6 @@ from pathlib import Path
 
 import psutil
 
-import lightactors
 from lightactors.errors import ConfigurationError, ObjectError
 from lightactors.objects.owner import Settings
 from lightactors.supervision.limits import ObjectLimits
@@ -68,16 +67,14 @@ class Founder:
 
     def _watch(self) -> None:
         """Start an owner when somebody comes, and another one when that was killed; on a thread of its own."""
-        while self._somebody_comes():
-            started = time.monotonic()
-            owner = self._start()
-            if owner is None:
-                return
-            status = owner.wait()
-            if not self._closing_is_near():
+        with self._listener:  # whoever comes afterwards hears at once that there is no store
+            while self._somebody_comes():
+                started = time.monotonic()
+                status = self._start().wait()
+                if self._is_closing():
+                    return
                 logger.error("the object store's process ended with %s: all objects are lost, their views stay", status)
                 if time.monotonic() - started < _LIVED:
-                    self._listener.close()  # who comes hears at once that there is no store
                     return
 
     def _somebody_comes(self) -> bool:
@@ -86,18 +83,18 @@ class Founder:
         poll.register(self._closing, select.POLLIN)
         return self._closing.fileno() not in dict(poll.poll())
 
-    def _closing_is_near(self) -> bool:
+    def _is_closing(self) -> bool:
         return bool(select.select([self._closing], [], [], 0)[0])
 
-    def _start(self) -> subprocess.Popen[bytes] | None:
+    def _start(self) -> subprocess.Popen[bytes]:
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
-            if self._closing_is_near():
-                ours.close()
-                return None
+            if self._line is not None:
+                self._line.close()
+            self._line = ours
             self._owner = subprocess.Popen(
                 [
-                    *(sys.executable, "-I", "-S", "-c", _OWNER, str(Path(lightactors.__file__).parent)),
+                    *(sys.executable, "-I", "-S", "-c", _OWNER, str(Path(__file__).parent.parent)),
                     *(str(self._listener.fileno()), str(theirs.fileno()), json.dumps(asdict(self._settings))),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -105,9 +102,8 @@ class Founder:
                 pass_fds=[self._listener.fileno(), theirs.fileno()],
                 start_new_session=True,  # the terminal's Ctrl-C is for the program
             )
-            if self._line is not None:
-                self._line.close()
-            self._line = ours
+            if self._is_closing():
+                ours.close()
             return self._owner
 
     def close(self) -> None:
@@ -116,10 +112,10 @@ class Founder:
             return
         with self._lock:
             self._close.close()  # which the other end is told of
-            self._listener.close()
             if self._line is not None:
-                self._line.close()
+                self._line.close()  # and the owner
         self._thread.join()
+        self._closing.close()
 
     def abandon(self) -> None:
         """Let go of what another process has founded: this is a fork of it, and must not keep its store alive."""

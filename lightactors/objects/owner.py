@@ -199,7 +199,9 @@ class Owner:
             for record in RECORD.iter_unpack(packet):
                 self._actions[record[0]](channel, client, record)
         except (struct.error, KeyError) as error:
-            sys.stderr.write(f"the object store lets {client.facts.get('label')!r} go, which sent nonsense: {error!r}\n")
+            sys.stderr.write(
+                f"the object store lets {client.facts.get('label')!r} go, which sent nonsense: {error!r}\n"
+            )
             self._close(channel)
 
     def _greet(self, channel: Channel, packet: bytes) -> None:
@@ -273,10 +275,13 @@ class Owner:
 
     # Objects
 
-    def _found(self, id: Id) -> bool:
-        """Tell whether there is such an object, when all that its maker has said is heard."""
+    def _hear_of(self, id: Id) -> None:
+        """Hear all that an object's maker has said, if it is not known yet."""
         if id not in self._books.objects:
             self._drain(id[0])
+
+    def _found(self, id: Id) -> bool:
+        self._hear_of(id)
         return id in self._books.objects
 
     def _sealed(self, channel: Channel, client: Client, record: Record) -> None:
@@ -318,7 +323,8 @@ class Owner:
 
     def _pin(self, channel: Channel, client: Client, record: Record) -> None:
         id = record[2], record[3]
-        found = self._books.pin(client, id) if self._found(id) else self._books.pin(client, id)
+        self._hear_of(id)
+        found = self._books.pin(client, id)
         if found is None:
             self._answer(channel, record, Status.LOST)
         else:

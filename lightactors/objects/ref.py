@@ -61,5 +61,7 @@ class ObjectRef(AnyObjectRef, Generic[T_co]):
         )
 
     def __repr__(self) -> str:
-        state = "released" if self._held is None else "elsewhere" if isinstance(self._held, Lent) else in_words(self.size)
+        state = (
+            "released" if self._held is None else "elsewhere" if isinstance(self._held, Lent) else in_words(self.size)
+        )
         return f"<object {text_of(self.id)} {state}>"

@@ -94,7 +94,8 @@ class Spiller:
         try:
             file = SpillFile(self._directory)
             for found in batch:
-                placed.append((found, file, file.write(self._arena[found.offset : found.offset + found.size])))
+                offset = file.write(self._arena[found.offset : found.offset + found.size])
+                placed.append((found, file, offset))
         except OSError as error:
             if file is not None and not placed:
                 os.close(file.descriptor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -87,8 +86,13 @@ class ObjectStore:
             with self._lock:
                 client = self._clients.get(name)
                 if client is None or client.error is not None:
-                    client = self._clients[name] = Client(name, f"{self._system.name} ({os.getpid()})")
+                    client = self._clients[name] = Client(name, self._label())
         return client
+
+    def _label(self) -> str:
+        """Return what the other processes' errors and figures call this one."""
+        actors = list(self._system.children.values())
+        return actors[0].path if self._founder is None and actors else self._system.name
 
     async def _close(self) -> None:
         for client in self._clients.values():
@@ -138,7 +142,8 @@ class ObjectStore:
     async def _full(self, status: Status, size: int, within: float) -> ObjectStoreFull:
         figures = await self.statistics()
         if status is Status.TOO_LARGE:
-            text = f"it has {in_words(figures.capacity)} in all; open_system(objects=ObjectLimits(capacity=...)) gives more"
+            capacity = in_words(figures.capacity)
+            text = f"it has {capacity} in all; open_system(objects=ObjectLimits(capacity=...)) gives it more"
         elif status is Status.QUOTA:
             text = "this process has its quota already; release some, or raise ObjectLimits(quota=...)"
         else:
@@ -158,8 +163,8 @@ class ObjectStore:
         await anyio.lowlevel.checkpoint()
         held = ref.held
         assert isinstance(held, Held)
-        view = await self.viewed(held)
-        return self.value(held, view)
+        value: T = self.value(held, await self.viewed(held))
+        return value
 
     async def viewed(self, held: Held) -> memoryview:
         """Return an object's bytes. Raises `ObjectLost`."""
@@ -186,9 +191,7 @@ class ObjectStore:
 
     async def statistics(self) -> Figures:
         answer = await self._ask(Op.STATISTICS)
-        with open(answer.descriptors[0], "rb") as file:
-            file.seek(0)
-            return Figures.of(json.load(file))
+        return _figures(answer.descriptors[0])
 
     async def _ask(self, op: Op, a: int = 0, b: int = 0) -> Answer:
         client = self.home
@@ -197,6 +200,12 @@ class ObjectStore:
 
 def _ref(held: Held, size: int) -> ObjectRef[Any]:
     return ObjectRef(held, held.id, size)
+
+
+def _figures(descriptor: int) -> Figures:
+    with open(descriptor, "rb") as file:  # of memory
+        file.seek(0)
+        return Figures.of(json.load(file))
 
 
 def _fill(client: Client, lease: Lease, parts: Parts) -> None:
@@ -216,7 +225,9 @@ async def _patiently(act: Callable[[float], T]) -> T:
     try:
         return await anyio.to_thread.run_sync(act, _ANSWERS_WITHIN, abandon_on_cancel=True)
     except Slow:
-        raise ObjectLost(f"the object store has not answered for {_ANSWERS_WITHIN:g} s; is its process stopped?") from None
+        raise ObjectLost(
+            f"the object store has not answered for {_ANSWERS_WITHIN:g} s; is its process stopped?"
+        ) from None
 
 
 def _silent(client: Client) -> ObjectLost:
@@ -272,7 +283,7 @@ class Draft:
         """The object's memory, to be written to until it is sealed."""
 
     def seal(self) -> ObjectRef[memoryview]:
-        """Publish the object: from now on nobody can change it. Raises `ObjectError` while something refers to `view`."""
+        """Publish the object: from now on nobody can change it. Raises `ObjectError` while arrays refer to it."""
         lease = self._let_go("sealed")
         id = self._client.new_id()
         self._client.seal(lease, self._parts.size, id)

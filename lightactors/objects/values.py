@@ -310,6 +310,11 @@ def put_together(view: memoryview, *, private: Callable[[], memoryview], trusted
         raise ObjectError(f"the value can't be had from its object: {text_of(error)}") from error
 
 
+def is_plain_object(view: memoryview) -> bool:
+    """Tell whether an object may be read without trusting who has written it."""
+    return bytes(view[:4]) == _PLAIN
+
+
 class _Reader:
     """The parts of an object, and the value that they make."""
 

@@ -106,7 +106,7 @@ class _Life(Listener):
     async def open(self, sock: socket.socket) -> None:
         """Open the link to the parent."""
         self._link = await self._node.open(sock, self, label="its parent")
-        self._link.is_to_parent = True
+        self._link.on_home = self._node.join_store
 
     def close(self) -> None:
         """Close the link, which would keep the loop from ending."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lightactors")
 
+
 def _no_sharing() -> Sharing:
     raise LinkError("objects came over a link of no node")
 
@@ -166,7 +167,7 @@ class Link:
         self.error: LinkLost | None = None  # why it has ended
         self.redials: Redials | None = None
         self.sharing: Callable[[], Sharing] = _no_sharing
-        self.is_to_parent = False  # the other end is the process that has this one
+        self.on_home: Callable[[str], object] | None = None  # set where the other end is this process's parent
         self.is_near = False  # the other end reads this program's objects where they lie
         self.is_writable = True  # it is open, and its carrier keeps up
         self.owed = 0  # bytes of answers that no window bounds and the carrier has not taken yet, and more
@@ -214,7 +215,7 @@ class Link:
             frames.Pong: lambda _: None,
             frames.Piece: self._pieced,
             frames.Laden: self._came_laden,
-            frames.Home: lambda frame: self.sharing().found_home(self, frame),
+            frames.Home: self._found_home,
             frames.Inbox: lambda frame: self.sharing().found_inbox(self, frame),
             frames.Reached: lambda _: self.sharing().was_reached(self),
             frames.LetGo: lambda frame: self.sharing().let_go(self, frame),
@@ -356,6 +357,12 @@ class Link:
         whole = self._assembly.add(frame)
         if whole is not None:
             self._actions[type(whole)](whole)
+
+    def _found_home(self, frame: frames.Home) -> None:
+        if self.on_home is None:
+            raise LinkError("a store was named by who is not this process's parent")
+        self.on_home(frame.store)
+        self.is_near = True
 
     def _came_laden(self, frame: frames.Laden) -> None:
         sharing = self.sharing()

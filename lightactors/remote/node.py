@@ -19,13 +19,14 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec.msgpack import Decoder, Encoder
 
+from lightactors.actors import system as systems
 from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
 from lightactors.codec import MALFORMED, AnyObjectRef, Codec, MessageCodec, MethodCodec, Parcel
 from lightactors.contract import Behaviour, Contract, Method, Role, contract_of, is_actor_class, message_classes
 from lightactors.errors import CannotTravel, ConfigurationError, LinkLost, UnknownHandler
-from lightactors.remote import carrier, failures, parcels
+from lightactors.remote import carrier, failures
 from lightactors.remote.foreign import Foreign, Messages
 from lightactors.remote.frames import LIMIT
 from lightactors.remote.hello import Hello
@@ -81,11 +82,17 @@ class Node:
         self._lock = threading.Lock()  # between threads: actors on any of them may send refs
         self._services: dict[Link, ServiceOfNode] = {}
         self.is_unpacking = False  # a frame with objects
+        self.home_store: str | None = None  # the program's, in a process of its own
+
+    def join_store(self, name: str) -> None:
+        """Use the object store of the program, whose process this is."""
+        self.home_store = name
 
     @cached_property
     def sharing(self) -> Sharing:
         """The objects of the node."""
-        return parcels.make_sharing(self)
+        made: Sharing = systems.make_sharing(self)
+        return made
 
     async def open(self, sock: socket.socket, listener: Listener, *, label: str, limit: int = LIMIT) -> Link:
         """Open a link over a connected stream socket, which it owns from now on.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
-
-from lightactors.errors import LinkError
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
@@ -53,19 +51,10 @@ class Sharing(Protocol):
         ...
 
     def unpacked(self) -> None: ...
-    def found_home(self, link: Link, frame: frames.Home) -> None: ...
     def found_inbox(self, link: Link, frame: frames.Inbox) -> None: ...
     def was_reached(self, link: Link) -> None: ...
     def let_go(self, link: Link, frame: frames.LetGo) -> None: ...
     def lost(self, link: Link) -> None: ...
-
-
-def _no_sharing(node: Node) -> Sharing:
-    raise LinkError(f"objects came to {node.system.name}, which knows no object store")
-
-
-make_sharing: Callable[[Node], Sharing] = _no_sharing
-"""Makes a node's; what does it lies above this module, and puts itself here."""
 
 
 class LinkObjects:

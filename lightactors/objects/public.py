@@ -1,0 +1,87 @@
+"""The object store for its users: what is put once is read in place by every process of the host."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from lightactors.actors.root import system_here
+from lightactors.errors import ObjectError, check_seconds, check_whole, shown
+from lightactors.objects.figures import Figures
+from lightactors.objects.lent import Lent
+from lightactors.objects.ref import ObjectRef
+from lightactors.objects.sharing import store_of
+from lightactors.objects.store import WITHIN, Draft, ObjectStore
+from lightactors.remote.node import node_of
+
+T = TypeVar("T")
+
+
+def _store() -> ObjectStore:
+    system = system_here()
+    return store_of(system)
+
+
+async def put(value: T, *, within: float = WITHIN) -> ObjectRef[T]:
+    """Put a value into the object store; return a ref, which travels in messages and keeps it.
+
+    Arrays, tensors, Arrow tables and bytes, also deep inside of dicts, lists and tuples, are copied once, into memory
+    that all processes of the program share; every other value is pickled around them. The store belongs to the
+    system that the code runs in, and ends with it.
+
+    If there is no memory for it, what nobody looks at is written to the disk (`ObjectLimits`), and the value waits for
+    `within` seconds. Raises `ObjectStoreFull`, which says who holds what, and `CannotTravel` for what can't be pickled.
+    """
+    check_seconds("within", within)
+    return await _store().put(value, within=within)
+
+
+async def get(ref: ObjectRef[T]) -> T:
+    """Return the value of a ref: its arrays and tables are read-only and lie where they were put, without a copy.
+
+    A tensor, for torch knows nothing read-only, may be written to: what is written is this process's alone. `bytes` are
+    copied; put a `memoryview` of them to get one. An object of another host is brought here first, once for all
+    processes. A view outlives its ref: the object stays until the last array of it is gone.
+
+    Raises `ObjectReleased`, `ObjectLost` if the object was deleted or lost with its store or host, and `ObjectError`
+    for a value that another program has pickled.
+    """
+    held = _checked(ref, "get").held
+    system = system_here()
+    store = store_of(system)
+    if isinstance(held, Lent):
+        ref.came_nearer(await node_of(system).sharing.pulling.nearer(held, ref.size))  # type: ignore[attr-defined]
+    return await store.get(ref)
+
+
+def release(ref: ObjectRef[Any]) -> None:
+    """Let go of an object now, and not when the ref is garbage; views of it stay. A released ref does nothing here."""
+    _checked(ref, "release").let_go()
+
+
+async def create(size: int, *, within: float = WITHIN) -> Draft:
+    """Return a draft of `size` bytes, to be written to in place: `draft.view`, then `ref = draft.seal()`.
+
+    `get` returns a `memoryview` of it. A draft that is never sealed is to be discarded. Raises `ObjectStoreFull`.
+    """
+    return await _store().create(check_whole("size", size), within=check_seconds("within", within))
+
+
+async def contains(ref: ObjectRef[Any]) -> bool:
+    """Tell whether an object is in the store of this host."""
+    return await _store().contains(_checked(ref, "contains").id)
+
+
+async def delete(ref: ObjectRef[Any]) -> bool:
+    """Drop an object of this host's store, whoever holds it; views of it stay. False: it is not there (any more)."""
+    return await _store().delete(_checked(ref, "delete").id)
+
+
+async def statistics() -> Figures:
+    """Return what is in the store: sizes, holders, what was spilled, how much is free."""
+    return await _store().statistics()
+
+
+def _checked(ref: ObjectRef[T], what: str) -> ObjectRef[T]:
+    if not isinstance(ref, ObjectRef):
+        raise ObjectError(f"{what}({shown(ref)[:80]}) takes a ref of an object, as put() returns one")
+    return ref
