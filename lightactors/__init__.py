@@ -63,6 +63,11 @@ if TYPE_CHECKING:
     from lightactors.remote.connect import RemoteNode as RemoteNode
     from lightactors.remote.connect import connect as connect
     from lightactors.remote.directory import ActorInfo as ActorInfo
+    from lightactors.scheduling import Claim as Claim
+    from lightactors.scheduling import QueueStatistics as QueueStatistics
+    from lightactors.scheduling import TaskQueue as TaskQueue
+    from lightactors.scheduling import WorkerState as WorkerState
+    from lightactors.scheduling import tasks_of as tasks_of
     from lightactors.services.serve import serve as serve
     from lightactors.training import *  # noqa: F403
 
@@ -105,6 +110,7 @@ _LATE = {
     "RemoteNode": "lightactors.remote.connect",
     "ActorInfo": "lightactors.remote.directory",
     "serve": "lightactors.services.serve",
+    **dict.fromkeys(("Claim", "QueueStatistics", "TaskQueue", "WorkerState", "tasks_of"), "lightactors.scheduling"),
 }
 """What is imported when it is first used, besides the training kit."""
 
