@@ -121,6 +121,8 @@ def _training() -> Any:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "objects":
+        return importlib.import_module("lightactors.objects")
     if name in _LATE:
         return getattr(importlib.import_module(_LATE[name]), name)
     if name.startswith("_") or name not in _training().__all__:
@@ -129,4 +131,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(_eager | {*_LATE} | {*_training().__all__})
+    return sorted(_eager | {*_LATE, "objects"} | {*_training().__all__})

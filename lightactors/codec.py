@@ -95,6 +95,15 @@ class AnyObjectRef:
     __slots__ = ()
 
 
+class Arrivals:
+    """Whether the message that is being decoded came with objects: looked at for each, and so no more than a slot."""
+
+    __slots__ = ("are_here",)
+
+    def __init__(self) -> None:
+        self.are_here = False
+
+
 class Objects(Protocol):
     """The object store, as a link's values meet it."""
 
@@ -110,9 +119,7 @@ class Objects(Protocol):
         ...
 
     @property
-    def has_come(self) -> bool:
-        """Tell whether the message that is being decoded came with objects."""
-        ...
+    def arrivals(self) -> Arrivals: ...
 
     def view(self, wire: Any, *, is_writable: bool) -> memoryview:
         """Return the bytes that something stands for; raise ValueError if they did not come, and `ObjectError`."""
@@ -128,6 +135,7 @@ class Codec:
 
     def __init__(self, refs: Refs) -> None:
         self._refs = refs
+        self.arrivals = refs.objects.arrivals
         self._encode = Encoder(enc_hook=self._stand_in).encode
         self._gathered: dict[int, list[tuple[Any, bool]]] = {}  # by thread: what goes with the value it encodes
 
@@ -162,9 +170,7 @@ class Codec:
         self._gathered.setdefault(get_ident(), []).append((content, needs_memory))
 
     def opened(self, body: Any) -> Any:
-        """Return the bytes of a message, which may be in shared memory."""
-        if not self._refs.objects.has_come:
-            return body
+        """Return the bytes of a message that came with objects: they may be in shared memory themselves."""
         came = _plain.decode(body) if memoryview(body)[0] in _EXT_MARKS else None
         if not isinstance(came, Ext) or came.code != _BODY:
             return body
@@ -239,6 +245,7 @@ class MethodCodec:
         self.method = method
         self._codec = codec
         self._encode = codec.encode
+        self._arrivals = codec.arrivals
         parameters = method.signature.parameters.values()
         self._positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self._needed = sum(p.default is p.empty for p in parameters if p.name in self._positional)
@@ -289,10 +296,8 @@ class MethodCodec:
 
     def decode_call(self, body: Any) -> Arguments:
         """Return the arguments; raise `WrongCall` where they don't fit the annotations."""
-        try:
-            body = self._codec.opened(body)
-        except MALFORMED as error:
-            raise WrongCall(f"{self.method}: {error}") from None
+        if self._arrivals.are_here:
+            body = self._opened(body)
         view = memoryview(body)
         if view and view[0] == self._usual_mark:  # looked at first: to try in vain would cost more than all the rest
             try:
@@ -300,6 +305,12 @@ class MethodCodec:
             except MALFORMED:
                 pass  # what is wrong is told by what follows
         return self._decode_otherwise(body)
+
+    def _opened(self, body: Any) -> Any:
+        try:
+            return self._codec.opened(body)
+        except MALFORMED as error:
+            raise WrongCall(f"{self.method}: {error}") from None
 
     def _decode_otherwise(self, body: Any) -> Arguments:
         try:
@@ -395,7 +406,7 @@ class MethodCodec:
     def decode_reply(self, body: Any) -> Any:
         """Return the reply; raise `CannotTravel` where it is not what the handler's annotation says."""
         try:
-            return self._reply.decode(self._codec.opened(body))
+            return self._reply.decode(self._codec.opened(body) if self._arrivals.are_here else body)
         except MALFORMED as error:
             raise CannotTravel(f"the reply of {self.method} is not what its annotation says: {error}") from None
 
@@ -414,6 +425,7 @@ class MessageCodec:
     def __init__(self, name: str, messages: tuple[type[Any], ...], codec: Codec) -> None:
         self.name = name
         self._codec = codec
+        self._arrivals = codec.arrivals
         self._envelope = Decoder(tuple[str, msgspec.Raw])
         self._class_by_name = {cls.__qualname__: cls for cls in messages}
         if len(self._class_by_name) < len(messages):
@@ -431,7 +443,7 @@ class MessageCodec:
     def decode(self, body: Any) -> Any:
         """Return the message; raise `WrongMessage` for one that the behaviour does not take."""
         try:
-            tag, raw = self._envelope.decode(self._codec.opened(body))
+            tag, raw = self._envelope.decode(self._codec.opened(body) if self._arrivals.are_here else body)
             cls = self._class_by_name.get(tag)
             if cls is None and self._class_by_name:
                 raise WrongMessage(
@@ -451,7 +463,8 @@ class MessageCodec:
     def decode_reply(self, message: type[Any], body: Any) -> Any:
         """Return the reply to a message of that class."""
         try:
-            return self._decoder(_reply_of_message(message)).decode(self._codec.opened(body))
+            decode = self._decoder(_reply_of_message(message)).decode
+            return decode(self._codec.opened(body) if self._arrivals.are_here else body)
         except MALFORMED as error:
             raise CannotTravel(f"the reply of {self.name} to a {message.__name__} is no such thing: {error}") from None
 

@@ -174,11 +174,11 @@ class Sharing:
                 raise LinkError("objects came before the store that they are in was named")
             else:
                 self._here[first, second] = courier.client_there.take((first, second), courier.inbox_there)
-        self._node.is_unpacking = True
+        self._node.arrivals.are_here = True
 
     def unpacked(self) -> None:
         self._here.clear()
-        self._node.is_unpacking = False
+        self._node.arrivals.are_here = False
 
     def view(self, wire: Any, *, is_writable: bool) -> memoryview:
         """Return bytes that came; raise ValueError where they did not, and `ObjectLost`."""

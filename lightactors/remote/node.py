@@ -23,7 +23,7 @@ from lightactors.actors import system as systems
 from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
-from lightactors.codec import MALFORMED, AnyObjectRef, Codec, MessageCodec, MethodCodec, Parcel
+from lightactors.codec import MALFORMED, AnyObjectRef, Arrivals, Codec, MessageCodec, MethodCodec, Parcel
 from lightactors.contract import Behaviour, Contract, Method, Role, contract_of, is_actor_class, message_classes
 from lightactors.errors import CannotTravel, ConfigurationError, LinkLost, UnknownHandler
 from lightactors.remote import carrier, failures
@@ -81,7 +81,7 @@ class Node:
         self._knowers: dict[int, list[set[int]]] = {}  # the sets of those above that have a number
         self._lock = threading.Lock()  # between threads: actors on any of them may send refs
         self._services: dict[Link, ServiceOfNode] = {}
-        self.is_unpacking = False  # a frame with objects
+        self.arrivals = Arrivals()
         self.home_store: str | None = None  # the program's, in a process of its own
 
     def join_store(self, name: str) -> None:
