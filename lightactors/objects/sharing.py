@@ -74,7 +74,7 @@ class Sharing:
     """The objects of one node: see `remote.parcels.Sharing`."""
 
     def __init__(self, node: Node) -> None:
-        self.store = store_of(node.system)
+        self.store = ObjectStore(node.system)
         self.pulling = Pulling(node, self.store)
         self._node = node
         if node.home_store is not None:
@@ -202,7 +202,8 @@ class Sharing:
 
     def _give_back(self, link: Link, id: Id) -> None:
         """Tell the lender that an object is not needed here any more; from any thread."""
-        self._node.loop.order(link.send, frames.LetGo([(*id, 1)]))
+        if link.error is None:
+            self._node.loop.order(link.send, frames.LetGo([(*id, 1)]))
 
     # What the links say
 
@@ -215,13 +216,21 @@ class Sharing:
             raise LinkError("it named what is no object store")
         courier = self._courier(link)
         try:
-            client = self.store.client(frame.store)
+            client = self._joined(frame)
         except ObjectLost as error:
             logger.debug("objects of %r can't be read in place: %s", link, error)
             return
         courier.client_there, courier.inbox_there = client, frame.inbox
-        client.tell(Op.JOIN, *frame.inbox)
         link.send(frames.Reached())
+
+    def _joined(self, frame: frames.Inbox) -> Client:
+        """Return the line to a store where an inbox is ours now. Raises `ObjectLost`."""
+        client = self.store.client(frame.store)
+        client.tell(Op.JOIN, *frame.inbox)
+        if client.error is not None:  # its owner was killed, and nobody here has noticed: there is another one
+            client = self.store.client(frame.store)
+            client.tell(Op.JOIN, *frame.inbox)
+        return client
 
     def was_reached(self, link: Link) -> None:
         if self._courier(link).client is not None:
@@ -280,14 +289,3 @@ def _window_under(buffer: memoryview) -> Any:
             under = base  # of an array of numpy's
         else:
             return None
-
-
-_stores: WeakKeyDictionary[Any, ObjectStore] = WeakKeyDictionary()
-
-
-def store_of(system: Any) -> ObjectStore:
-    """Return a system's store, as this process uses it."""
-    store = _stores.get(system)
-    if store is None:
-        store = _stores[system] = ObjectStore(system)
-    return store
