@@ -82,11 +82,29 @@ class Refs(Protocol):
         ...
 
 
+class Content(Protocol):
+    """One object that goes with a message."""
+
+    @property
+    def is_heavy(self) -> bool: ...
+    def settle(self) -> None: ...
+
+
 class Parcel(bytes):
     """The bytes of a message that refers to objects: they are kept for as long as this is, and are to go with it."""
 
-    contents: list[Any]
+    contents: list[Content]
     needs_memory: bool  # the bytes of some are only in shared memory; else there are only refs of objects
+
+    @property
+    def is_heavy(self) -> bool:
+        """Tell whether so much is still to be copied that the loop had better not wait for it."""
+        return any(content.is_heavy for content in self.contents)
+
+    def settle(self) -> None:
+        """Copy what is still to be copied; from any thread."""
+        for content in self.contents:
+            content.settle()
 
 
 class AnyObjectRef:

@@ -268,20 +268,20 @@ class Client:
         finally:
             self._lock.release()
 
-    def put_into(self, lease: Lease, parts: Parts) -> Held:
+    def put_into(self, lease: Lease, parts: Parts, id: Id | None = None) -> Held:
         """Make an object of a lease of its own."""
-        held = self._write(lease, parts)
+        held = self._write(lease, parts, id)
         if lease.offset < lease.end:
             self.give_back(lease)
         return held
 
-    def _write(self, lease: Lease, parts: Parts) -> Held:
+    def _write(self, lease: Lease, parts: Parts, id: Id | None = None) -> Held:
         try:
             self.fill(lease, parts)
         except BaseException:
             self.give_back(lease)
             raise
-        id = self.new_id()
+        id = id or self.new_id()
         self.seal(lease, parts.size, id)
         return self.new(id)
 

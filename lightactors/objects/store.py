@@ -50,7 +50,8 @@ class ObjectStore:
     def __init__(self, system: System) -> None:
         self._system = system
         self._founder: Founder | None = None
-        self._name: str | None = None  # of the parent's store, in a process of its own
+        self._name: str | None = None
+        self._label = system.name
         self._clients: dict[str, Client] = {}
         self._lock = threading.Lock()
 
@@ -67,9 +68,10 @@ class ObjectStore:
                 self._name = self._founder.name
         return self._name
 
-    def join(self, name: str) -> None:
-        """Use the store of the parent."""
+    def join(self, name: str, label: str) -> None:
+        """Use the store of the program, where this process is called so."""
         self._name = name
+        self._label = label
 
     @property
     def home(self) -> Client:
@@ -86,13 +88,8 @@ class ObjectStore:
             with self._lock:
                 client = self._clients.get(name)
                 if client is None or client.error is not None:
-                    client = self._clients[name] = Client(name, self._label())
+                    client = self._clients[name] = Client(name, self._label)
         return client
-
-    def _label(self) -> str:
-        """Return what the other processes' errors and figures call this one."""
-        actors = list(self._system.children.values())
-        return actors[0].path if self._founder is None and actors else self._system.name
 
     async def _close(self) -> None:
         for client in self._clients.values():
@@ -115,18 +112,17 @@ class ObjectStore:
         lease = await self.lease(parts.size, within)
         return _ref(await anyio.to_thread.run_sync(client.put_into, lease, parts), parts.size)
 
-    def put_now(self, parts: Parts) -> Held | None:
-        """Put a value without waiting for longer than a write to the disk takes; None: there is no room."""
+    def lease_now(self, size: int) -> Lease | None:
+        """Return space without waiting for longer than a write to the disk takes; None: there is no room."""
         client = self.home
         try:
-            return client.put(parts, patience=_SYNC)
+            return client.lease(size, patience=_SYNC)
         except Slow:
             return None
         except Refused as refused:
             if refused.status is not Status.FULL:
                 return None
-        lease = _Wait(client, parts.size).now(_SYNC)  # what nobody looks at is on its way to the disk
-        return None if lease is None else client.put_into(lease, parts)
+        return _Wait(client, size).now(_SYNC)  # what nobody looks at is on its way to the disk
 
     async def lease(self, size: int, within: float = WITHIN) -> Lease:
         """Return space for an object; wait for it if need be. Raises `ObjectStoreFull` and `ObjectLost`."""

@@ -26,7 +26,7 @@ from lightactors.actors.terminated import Reason
 from lightactors.codec import MALFORMED, AnyObjectRef, Arrivals, Codec, MessageCodec, MethodCodec, Parcel
 from lightactors.contract import Behaviour, Contract, Method, Role, contract_of, is_actor_class, message_classes
 from lightactors.errors import CannotTravel, ConfigurationError, LinkLost, UnknownHandler
-from lightactors.remote import carrier, failures
+from lightactors.remote import carrier, failures, frames
 from lightactors.remote.foreign import Foreign, Messages
 from lightactors.remote.frames import LIMIT
 from lightactors.remote.hello import Hello
@@ -83,11 +83,11 @@ class Node:
         self._services: dict[Link, ServiceOfNode] = {}
         self.arrivals = Arrivals()
         self._sharing: Sharing | None = None
-        self.home_store: str | None = None  # the program's, in a process of its own
+        self.home: frames.Home | None = None  # the program's object store, in a process of its own
 
-    def join_store(self, name: str) -> None:
+    def join_store(self, home: frames.Home) -> None:
         """Use the object store of the program, whose process this is."""
-        self.home_store = name
+        self.home = home
 
     @property
     def sharing(self) -> Sharing:
