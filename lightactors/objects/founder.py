@@ -31,7 +31,10 @@ _SHARE = 0.3
 """Of the memory that there is: what the store may take, unless it is told."""
 
 _LIVED = 1.0
-"""Seconds that an owner must have lived for another one to be started in its place."""
+"""Seconds that an owner which ends by itself must have lived for another one to be started in its place."""
+
+_GRACE = 2.0
+"""Seconds that the owner's process has to end."""
 
 _OWNER = (
     # Without the package's own `__init__`, which pulls anyio: the owner needs the standard library alone, and so is
@@ -74,8 +77,8 @@ class Founder:
                 if self._is_closing():
                     return
                 logger.error("the object store's process ended with %s: all objects are lost, their views stay", status)
-                if time.monotonic() - started < _LIVED:
-                    return
+                if status >= 0 and time.monotonic() - started < _LIVED:
+                    return  # it can't do its work here; one that was killed can
 
     def _somebody_comes(self) -> bool:
         poll = select.poll()
@@ -114,6 +117,9 @@ class Founder:
             self._close.close()  # which the other end is told of
             if self._line is not None:
                 self._line.close()  # and the owner
+        self._thread.join(_GRACE)
+        if self._owner is not None and self._thread.is_alive():  # it was stopped, or writes to a disk that is
+            self._owner.kill()
         self._thread.join()
         self._closing.close()
 
