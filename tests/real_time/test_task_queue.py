@@ -45,6 +45,27 @@ class Taker:
         return await below.keep(queue, count)
 
 
+@la.actor
+class Server:
+    """Works through a queue as long as it lives, also when it was started again."""
+
+    def __init__(self, queue: la.TaskQueue[int]) -> None:
+        self.queue = queue
+
+    async def on_start(self) -> None:
+        await la.ref_of(self).work.tell()
+
+    @la.handler
+    def pid(self) -> int:
+        return os.getpid()
+
+    @la.handler(interleaved=True)
+    async def work(self) -> None:
+        async with la.tasks_of(self.queue, at_once=4) as tasks:
+            async for _ in tasks:
+                await anyio.sleep(0.001)
+
+
 async def until(is_so: Callable[[la.QueueStatistics], bool], queue: la.TaskQueue[int]) -> la.QueueStatistics:
     with anyio.fail_after(5):
         while not is_so(figures := await queue.statistics()):  # noqa: ASYNC110 (the kernel raises no event of ours)
@@ -123,3 +144,18 @@ async def test_queue_in_a_process_hears_of_workers_in_others() -> None:
             figures = await queue.statistics()
 
         assert (figures.ready, figures.held, figures.given_back) == (10, 0, 4)
+
+
+async def test_worker_that_was_killed_goes_on_when_it_is_started_again() -> None:
+    async with la.open_system() as system, la.supervise(max_restarts=3) as supervisor:
+        queue = await system.spawn(la.TaskQueue[int])
+        await queue.add_many(list(range(600)))
+        server = await supervisor.options(place="process").spawn(Server, queue)
+        for finished in (20, 60, 100):
+            await until(lambda figures, finished=finished: figures.finished > finished, queue)  # type: ignore[misc]
+            os.kill(await server.pid(), signal.SIGKILL)
+        with anyio.fail_after(10):
+            await queue.done()
+
+        assert (await queue.statistics()).finished == 600
+        await queue.close()
