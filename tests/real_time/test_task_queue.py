@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 
 import lightactors as la
+
+Array = np.ndarray[Any, np.dtype[np.int64]]
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -64,6 +68,21 @@ class Server:
         async with la.tasks_of(self.queue, at_once=4) as tasks:
             async for _ in tasks:
                 await anyio.sleep(0.001)
+
+
+@la.actor
+class Adder:
+    """Adds up the arrays that it is given refs of."""
+
+    @la.handler(interleaved=True)
+    async def work(self, queue: la.TaskQueue[la.ObjectRef[Array]]) -> list[int]:
+        sums = []
+        async with la.tasks_of(queue) as tasks:
+            async for ref in tasks:
+                array = await la.get(ref)
+                assert not array.flags.owndata
+                sums.append(int(array.sum()))
+        return sums
 
 
 async def until(is_so: Callable[[la.QueueStatistics], bool], queue: la.TaskQueue[int]) -> la.QueueStatistics:
@@ -159,3 +178,14 @@ async def test_worker_that_was_killed_goes_on_when_it_is_started_again() -> None
 
         assert (await queue.statistics()).finished == 600
         await queue.close()
+
+
+async def test_arrays_stay_where_they_are_while_their_refs_are_tasks() -> None:
+    async with la.open_system() as system:
+        queue = await system.spawn(la.TaskQueue[la.ObjectRef[Array]])
+        adder = await system.options(place="process").spawn(Adder)
+        for number in range(4):
+            await queue.add(await la.put(np.full(10_000, number)))
+        await queue.close()
+
+        assert await adder.work(queue) == [0, 10_000, 20_000, 30_000]
