@@ -67,6 +67,11 @@ class ObjectStore:
                 self._name = self._founder.name
         return self._name
 
+    @property
+    def is_founded(self) -> bool:
+        """Whether anybody has ever used the store, as far as this process knows."""
+        return self._name is not None and (self._founder is None or self._founder.pid is not None)
+
     def join(self, name: str) -> None:
         """Use the store of the parent."""
         self._name = name
