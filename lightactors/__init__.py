@@ -63,6 +63,11 @@ if TYPE_CHECKING:
     from lightactors.remote.connect import RemoteNode as RemoteNode
     from lightactors.remote.connect import connect as connect
     from lightactors.remote.directory import ActorInfo as ActorInfo
+    from lightactors.scheduling import Claim as Claim
+    from lightactors.scheduling import QueueStatistics as QueueStatistics
+    from lightactors.scheduling import TaskQueue as TaskQueue
+    from lightactors.scheduling import WorkerState as WorkerState
+    from lightactors.scheduling import tasks_of as tasks_of
     from lightactors.services.serve import serve as serve
     from lightactors.training import *  # noqa: F403
 
@@ -105,6 +110,7 @@ _LATE = {
     "RemoteNode": "lightactors.remote.connect",
     "ActorInfo": "lightactors.remote.directory",
     "serve": "lightactors.services.serve",
+    **dict.fromkeys(("Claim", "QueueStatistics", "TaskQueue", "WorkerState", "tasks_of"), "lightactors.scheduling"),
 }
 """What is imported when it is first used, besides the training kit."""
 
@@ -115,6 +121,8 @@ def _training() -> Any:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "objects":
+        return importlib.import_module("lightactors.objects")
     if name in _LATE:
         return getattr(importlib.import_module(_LATE[name]), name)
     if name.startswith("_") or name not in _training().__all__:
@@ -123,4 +131,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(_eager | {*_LATE} | {*_training().__all__})
+    return sorted(_eager | {*_LATE, "objects"} | {*_training().__all__})

@@ -82,17 +82,44 @@ class Refs(Protocol):
         ...
 
 
+class Content(Protocol):
+    """One object that goes with a message."""
+
+    @property
+    def is_heavy(self) -> bool: ...
+    def settle(self) -> None: ...
+
+
 class Parcel(bytes):
     """The bytes of a message that refers to objects: they are kept for as long as this is, and are to go with it."""
 
-    contents: list[Any]
+    contents: list[Content]
     needs_memory: bool  # the bytes of some are only in shared memory; else there are only refs of objects
+
+    @property
+    def is_heavy(self) -> bool:
+        """Tell whether so much is still to be copied that the loop had better not wait for it."""
+        return any(content.is_heavy for content in self.contents)
+
+    def settle(self) -> None:
+        """Copy what is still to be copied; from any thread."""
+        for content in self.contents:
+            content.settle()
 
 
 class AnyObjectRef:
     """What `lightactors.ObjectRef` is to those below it."""
 
     __slots__ = ()
+
+
+class Arrivals:
+    """Whether the message that is being decoded came with objects: looked at for each, and so no more than a slot."""
+
+    __slots__ = ("are_here",)
+
+    def __init__(self) -> None:
+        self.are_here = False
 
 
 class Objects(Protocol):
@@ -110,9 +137,7 @@ class Objects(Protocol):
         ...
 
     @property
-    def has_come(self) -> bool:
-        """Tell whether the message that is being decoded came with objects."""
-        ...
+    def arrivals(self) -> Arrivals: ...
 
     def view(self, wire: Any, *, is_writable: bool) -> memoryview:
         """Return the bytes that something stands for; raise ValueError if they did not come, and `ObjectError`."""
@@ -128,6 +153,7 @@ class Codec:
 
     def __init__(self, refs: Refs) -> None:
         self._refs = refs
+        self.arrivals = refs.objects.arrivals
         self._encode = Encoder(enc_hook=self._stand_in).encode
         self._gathered: dict[int, list[tuple[Any, bool]]] = {}  # by thread: what goes with the value it encodes
 
@@ -162,9 +188,7 @@ class Codec:
         self._gathered.setdefault(get_ident(), []).append((content, needs_memory))
 
     def opened(self, body: Any) -> Any:
-        """Return the bytes of a message, which may be in shared memory."""
-        if not self._refs.objects.has_come:
-            return body
+        """Return the bytes of a message that came with objects: they may be in shared memory themselves."""
         came = _plain.decode(body) if memoryview(body)[0] in _EXT_MARKS else None
         if not isinstance(came, Ext) or came.code != _BODY:
             return body
@@ -239,6 +263,7 @@ class MethodCodec:
         self.method = method
         self._codec = codec
         self._encode = codec.encode
+        self._arrivals = codec.arrivals
         parameters = method.signature.parameters.values()
         self._positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self._needed = sum(p.default is p.empty for p in parameters if p.name in self._positional)
@@ -289,10 +314,8 @@ class MethodCodec:
 
     def decode_call(self, body: Any) -> Arguments:
         """Return the arguments; raise `WrongCall` where they don't fit the annotations."""
-        try:
-            body = self._codec.opened(body)
-        except MALFORMED as error:
-            raise WrongCall(f"{self.method}: {error}") from None
+        if self._arrivals.are_here:
+            body = self._opened(body)
         view = memoryview(body)
         if view and view[0] == self._usual_mark:  # looked at first: to try in vain would cost more than all the rest
             try:
@@ -300,6 +323,12 @@ class MethodCodec:
             except MALFORMED:
                 pass  # what is wrong is told by what follows
         return self._decode_otherwise(body)
+
+    def _opened(self, body: Any) -> Any:
+        try:
+            return self._codec.opened(body)
+        except MALFORMED as error:
+            raise WrongCall(f"{self.method}: {error}") from None
 
     def _decode_otherwise(self, body: Any) -> Arguments:
         try:
@@ -395,7 +424,7 @@ class MethodCodec:
     def decode_reply(self, body: Any) -> Any:
         """Return the reply; raise `CannotTravel` where it is not what the handler's annotation says."""
         try:
-            return self._reply.decode(self._codec.opened(body))
+            return self._reply.decode(self._codec.opened(body) if self._arrivals.are_here else body)
         except MALFORMED as error:
             raise CannotTravel(f"the reply of {self.method} is not what its annotation says: {error}") from None
 
@@ -414,6 +443,7 @@ class MessageCodec:
     def __init__(self, name: str, messages: tuple[type[Any], ...], codec: Codec) -> None:
         self.name = name
         self._codec = codec
+        self._arrivals = codec.arrivals
         self._envelope = Decoder(tuple[str, msgspec.Raw])
         self._class_by_name = {cls.__qualname__: cls for cls in messages}
         if len(self._class_by_name) < len(messages):
@@ -431,7 +461,7 @@ class MessageCodec:
     def decode(self, body: Any) -> Any:
         """Return the message; raise `WrongMessage` for one that the behaviour does not take."""
         try:
-            tag, raw = self._envelope.decode(self._codec.opened(body))
+            tag, raw = self._envelope.decode(self._codec.opened(body) if self._arrivals.are_here else body)
             cls = self._class_by_name.get(tag)
             if cls is None and self._class_by_name:
                 raise WrongMessage(
@@ -451,7 +481,8 @@ class MessageCodec:
     def decode_reply(self, message: type[Any], body: Any) -> Any:
         """Return the reply to a message of that class."""
         try:
-            return self._decoder(_reply_of_message(message)).decode(self._codec.opened(body))
+            decode = self._decoder(_reply_of_message(message)).decode
+            return decode(self._codec.opened(body) if self._arrivals.are_here else body)
         except MALFORMED as error:
             raise CannotTravel(f"the reply of {self.name} to a {message.__name__} is no such thing: {error}") from None
 

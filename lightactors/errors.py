@@ -18,9 +18,10 @@ LightActorsError
 ├── ActorFailed             a remote handler raised an exception whose class is not known here
 ├── ContractError           an actor, agent or algorithm is declared wrongly (a TypeError too)
 ├── SpawnError              the actor failed before it was ready; the cause is chained
-│   ├── NameTaken           another kind of actor runs under that name
+│   ├── NameTaken           another kind of actor, or another worker, runs under that name
 │   └── LaunchFailed        there is no process for the actor: the host, a limit or an import forbids it
 ├── ProcessDied             the process of an actor ended, and not because it was asked to
+├── NotJoined               the worker has not joined the task queue, or is gone from it
 ├── NotAChild               the supervisor has no child of that name (a KeyError too)
 ├── RestartsExhausted       children failed more often than `max_restarts` in `period` allows
 ├── StoreError              the store refused a call; nothing was stored (a ValueError too)
@@ -134,7 +135,7 @@ class SpawnError(LightActorsError):
 
 
 class NameTaken(SpawnError):
-    """A running actor of another kind holds the name."""
+    """A running actor of another kind holds the name, or another worker of the same queue."""
 
 
 class LaunchFailed(SpawnError):
@@ -151,6 +152,10 @@ class ProcessDied(LightActorsError):
         super().__init__(text)
         self.exit = exit
         self.output = output
+
+
+class NotJoined(LightActorsError):
+    """The worker has not joined the task queue, or is gone from it."""
 
 
 class NotAChild(LightActorsError, KeyError):

@@ -12,11 +12,13 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import psycopg
+
+T = TypeVar("T")
 
 ROLE = "tester"
 PASSWORD = "correct horse"
@@ -86,14 +88,17 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, and return when it answers."""
-        deadline = time.monotonic() + 20
-        process = self._process = self._launch()
-        while not self._is_ready(process.pid):
-            if time.monotonic() > deadline:
-                raise NoPostgres(f"PostgreSQL of {self.binaries} does not start: {self.log()[-1000:]}")
-            time.sleep(0.01)
-            if process.poll() is not None:  # one that was killed has left processes that are still on their way out
-                process = self._process = self._launch()
+        self._process = self._launch()
+        _until(self._started, lambda: f"PostgreSQL of {self.binaries} does not start: {self.log()[-1000:]}")
+
+    def _started(self) -> subprocess.Popen[bytes] | None:
+        """Return the server's process when it is ready; start it again where it could not."""
+        assert self._process is not None
+        if self._is_ready(self._process.pid):
+            return self._process
+        if self._process.poll() is not None:  # one that was killed has left processes that are still on their way out
+            self._process = self._launch()
+        return None
 
     def _launch(self) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
@@ -169,15 +174,16 @@ class PostgresServer:
         return rows
 
     def _connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                return psycopg.connect(self.url(database), autocommit=True)
-            except psycopg.OperationalError as error:
-                # Who killed one of its processes must wait until it has made all anew.
-                if "recovery mode" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        # Who killed one of its processes must wait until it has made all anew.
+        return _until(lambda: self._connected(database), lambda: f"PostgreSQL does not recover: {self.log()[-1000:]}")
+
+    def _connected(self, database: str) -> psycopg.Connection[tuple[object, ...]] | None:
+        try:
+            return psycopg.connect(self.url(database), autocommit=True)
+        except psycopg.OperationalError as error:
+            if "recovery mode" not in str(error):
+                raise
+            return None
 
     def backends(self, database: str | None = None) -> list[int]:
         """Return the processes that serve connections to a database; None: to all but `postgres`."""
@@ -245,6 +251,19 @@ class PostgresServer:
 
     def _command(self, program: str, *arguments: str) -> list[str]:
         return [str(self.binaries / program), *arguments]
+
+
+def _until(ask: Callable[[], T | None], why: Callable[[], str]) -> T:
+    """Ask until there is an answer; after 20 seconds raise `NoPostgres`, with what `why` says.
+
+    With pauses: a process tells nobody that it takes connections from now on.
+    """
+    deadline = time.monotonic() + 20
+    while (answer := ask()) is None:
+        if time.monotonic() > deadline:
+            raise NoPostgres(why())
+        time.sleep(0.01)
+    return answer
 
 
 def _shared_memory() -> str:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import lightactors as la
 from lightactors.buffers import Leaf
-from lightactors.codec import AnyObjectRef, Codec, MethodCodec
+from lightactors.codec import AnyObjectRef, Arrivals, Codec, MethodCodec
 from lightactors.contract import contract_of
 from lightactors.errors import ActorFailed, CannotTravel, WrongCall
 from lightactors.remote import failures
@@ -67,7 +67,7 @@ class Every:
 class NoObjects:
     """A codec's objects where no memory is shared."""
 
-    has_come = False
+    arrivals = Arrivals()
 
     def place(self, leaf: Leaf) -> None:
         return None

@@ -18,6 +18,7 @@ from lightactors.actors import owner as owners
 from lightactors.actors.asides import Asides
 from lightactors.actors.loops import FAIR_SHARE
 from lightactors.actors.mailbox import Ask, Failure, Mailbox, sent
+from lightactors.actors.mortal import Mortal
 from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import bind
 from lightactors.actors.stopping import stack_of
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lightactors")
 
 
-class Cell(Owner):
+class Cell(Mortal):
     """Private: users hold a ref. Everything here runs on the cell's own loop unless it says otherwise."""
 
     __slots__ = (
@@ -53,13 +54,10 @@ class Cell(Owner):
         "_on_stop",
         "_opened",
         "_productions",
-        "_resting",
         "_scope",
         "_suspended",
         "_task",
-        "_terminated",
         "_turn",
-        "_watchers",
         "actor",
         "children",
         "contract",
@@ -88,6 +86,7 @@ class Cell(Owner):
     )
 
     def __init__(self, name: str, owner: Owner, loop: Loop, options: ChildOptions) -> None:
+        super().__init__()
         self.name = name
         self.owner = owner
         self.system = owner.system
@@ -105,9 +104,6 @@ class Cell(Owner):
         self.last_error: BaseException | None = None  # what a handler raised last, here or at its asker
         self.waits_for: list[tuple[Cell, Ask | Production]] = []  # whom the turn under way has asked
         self.thread: LoopThread | None = None
-        self._terminated: Terminated | None = None  # how it ended, once that was announced
-        self._watchers: list[Callable[[Terminated], object]] | None = []
-        self._resting: list[Callable[[], object]] | None = None  # who is told that this incarnation has ended
         self.rung: Rung | None = None  # what it took to end it, if somebody else did
         self._asked = False  # somebody else wants it to end
         self._be_new()
@@ -667,32 +663,6 @@ class Cell(Owner):
         """Tell how this incarnation ended: because of an error, or cancelled by nobody's order; or by its own wish."""
         return self.error is not None or self._interrupted
 
-    def when_at_rest(self, tell: Callable[[], object]) -> None:
-        """Have `tell` called when this incarnation, or the actor, has ended; from any thread."""
-        self.order(self._rests_or_tells, tell)
-
-    def _rests_or_tells(self, tell: Callable[[], object]) -> None:
-        if self.state >= State.RESTARTING:
-            tell()
-        else:
-            self._resting = [*(self._resting or ()), tell]
-
-    def _tell_who_waits_for_rest(self) -> None:
-        resting, self._resting = self._resting or (), None
-        for tell in resting:
-            tell()
-
-    def announce(self, reason: Reason | None = None) -> None:
-        """Leave the tree and tell the watchers, once; from any thread."""
-        self.owner.order(self.leave_the_tree)
-        with self.mailbox.lock:
-            watchers, self._watchers = self._watchers or [], None
-            if self._terminated is None:
-                self._terminated = Terminated(self.ref, reason or self._reason(), self.error)
-        for tell in watchers:
-            tell(self._terminated)
-        self._tell_who_waits_for_rest()
-
     def leave_the_tree(self) -> None:
         """Be no child any more; on the owner's loop."""
         if self.thread is not None:
@@ -703,25 +673,6 @@ class Cell(Owner):
         if self.error is not None:
             return Reason.FAILED
         return Reason.INTERRUPTED if self._interrupted else Reason.STOPPED
-
-    def when_ended(self, tell: Callable[[Terminated], object]) -> None:
-        """Have `tell` called when the actor has ended, or can't be reached; on its loop or thread, from any thread."""
-        self.when_ended_for_good(tell)
-
-    def when_ended_for_good(self, tell: Callable[[Terminated], object]) -> None:
-        """Have `tell` called when the actor has ended: of one elsewhere, when its link is lost too, but not at once."""
-        with self.mailbox.lock:
-            if self._watchers is not None:
-                self._watchers.append(tell)
-                return
-        assert self._terminated is not None
-        tell(self._terminated)
-
-    def forget(self, tell: Callable[[Terminated], object]) -> None:
-        """Have `tell` called no more; from any thread."""
-        with self.mailbox.lock:
-            if self._watchers is not None and tell in self._watchers:
-                self._watchers.remove(tell)
 
     # Looking
 

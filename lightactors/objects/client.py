@@ -259,24 +259,31 @@ class Client:
 
     def put(self, parts: Parts, *, patience: float = PATIENCE) -> Held:
         """Make an object. Raises `Refused`, `Slow` and `ObjectLost`."""
-        id = self.number, next(self._numbers)
-        if parts.size < LARGE:
-            with self._lock:  # objects are sealed in the order in which they lie
-                lease = self._room_for(parts.size, patience)
-                self._write(lease, parts, id)
-        else:
-            lease = self.lease(parts.size, patience=patience)
-            self._write(lease, parts, id)
-            self.give_back_rest(lease)
-        return self.new(id)
+        if parts.size >= LARGE:
+            return self.put_into(self.lease(parts.size, patience=patience), parts)
+        if not self._lock.acquire(timeout=patience):  # objects are sealed in the order in which they lie
+            raise Slow
+        try:
+            return self._write(self._room_for(parts.size, patience), parts)
+        finally:
+            self._lock.release()
 
-    def _write(self, lease: Lease, parts: Parts, id: Id) -> None:
+    def put_into(self, lease: Lease, parts: Parts, id: Id | None = None) -> Held:
+        """Make an object of a lease of its own."""
+        held = self._write(lease, parts, id)
+        if lease.offset < lease.end:
+            self.give_back(lease)
+        return held
+
+    def _write(self, lease: Lease, parts: Parts, id: Id | None = None) -> Held:
         try:
             self.fill(lease, parts)
         except BaseException:
             self.give_back(lease)
             raise
+        id = id or self.new_id()
         self.seal(lease, parts.size, id)
+        return self.new(id)
 
     def fill(self, lease: Lease, parts: Parts) -> None:
         """Write an object's bytes, without sealing it."""

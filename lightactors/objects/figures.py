@@ -91,9 +91,10 @@ class Figures(Struct, frozen=True, kw_only=True):
             f"{process.label} has put {in_words(process.used)} of it" for process in largest if process.used
         )
         oldest = max((time.time() - found.sealed for found in self.objects), default=0.0)
+        viewed = sum(found.size for found in self.objects if found.viewers and not found.is_spilled)
         text = (
             f"{in_words(self.used)} of {in_words(self.capacity)} are used by {counted(self.total_objects, 'object')}, "
-            f"{sum(bool(found.viewers) for found in self.objects):,} of them viewed, the oldest {oldest:.0f} s old"
+            f"the oldest {oldest:.0f} s old; {in_words(viewed)} have to stay, for arrays in use lie there"
         )
         text += f"; {holders}" if holders else ""
         if self.disk_error:

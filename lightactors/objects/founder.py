@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from lightactors.errors import ConfigurationError, ObjectError
+from lightactors.errors import ObjectError
 from lightactors.objects.owner import Settings
 from lightactors.supervision.limits import ObjectLimits
 
@@ -145,10 +145,8 @@ def check_platform() -> None:
 
 
 def settings_of(limits: ObjectLimits) -> Settings:
-    """Return what the owner is told. Raises `ConfigurationError`."""
-    spill = limits.spill
-    if spill is not None and not (os.path.isdir(spill) and os.access(spill, os.W_OK)):
-        raise ConfigurationError(f"spill={spill!r} is no directory that can be written to")
+    """Return what the owner is told."""
+    spill = None if limits.spill is None else os.path.abspath(limits.spill)
     return Settings(limits.capacity or default_capacity(), limits.quota, spill, limits.spill_limit)
 
 

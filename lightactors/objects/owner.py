@@ -139,11 +139,9 @@ class Owner:
     def run(self) -> None:
         """Serve until the founder is gone."""
         while not self._is_over:
-            used = self._arena.used
             for key, _ in self._selector.select(_TRIM_AFTER):
                 key.data()
-            if self._arena.used < used:
-                self._serve_parked()
+            self._serve_parked()
             self._books.close_abandoned(time.monotonic())
             self._trim_if_idle()
 

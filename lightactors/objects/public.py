@@ -9,16 +9,18 @@ from lightactors.errors import ObjectError, check_seconds, check_whole, shown
 from lightactors.objects.figures import Figures
 from lightactors.objects.lent import Lent
 from lightactors.objects.ref import ObjectRef
-from lightactors.objects.sharing import store_of
-from lightactors.objects.store import WITHIN, Draft, ObjectStore
+from lightactors.objects.sharing import Sharing
+from lightactors.objects.store import WITHIN, Draft
 from lightactors.remote.node import node_of
 
 T = TypeVar("T")
 
 
-def _store() -> ObjectStore:
-    system = system_here()
-    return store_of(system)
+def _sharing() -> Sharing:
+    """Return the objects of the system that the code runs in."""
+    sharing = node_of(system_here()).sharing
+    assert isinstance(sharing, Sharing)
+    return sharing
 
 
 async def put(value: T, *, within: float = WITHIN) -> ObjectRef[T]:
@@ -32,7 +34,7 @@ async def put(value: T, *, within: float = WITHIN) -> ObjectRef[T]:
     `within` seconds. Raises `ObjectStoreFull`, which says who holds what, and `CannotTravel` for what can't be pickled.
     """
     check_seconds("within", within)
-    return await _store().put(value, within=within)
+    return await _sharing().store.put(value, within=within)
 
 
 async def get(ref: ObjectRef[T]) -> T:
@@ -46,11 +48,10 @@ async def get(ref: ObjectRef[T]) -> T:
     for a value that another program has pickled.
     """
     held = _checked(ref, "get").held
-    system = system_here()
-    store = store_of(system)
+    sharing = _sharing()
     if isinstance(held, Lent):
-        ref.came_nearer(await node_of(system).sharing.pulling.nearer(held, ref.size))  # type: ignore[attr-defined]
-    return await store.get(ref)
+        ref.came_nearer(await sharing.pulling.nearer(held, ref.size))
+    return await sharing.store.get(ref)
 
 
 def release(ref: ObjectRef[Any]) -> None:
@@ -63,22 +64,22 @@ async def create(size: int, *, within: float = WITHIN) -> Draft:
 
     `get` returns a `memoryview` of it. A draft that is never sealed is to be discarded. Raises `ObjectStoreFull`.
     """
-    return await _store().create(check_whole("size", size), within=check_seconds("within", within))
+    return await _sharing().store.create(check_whole("size", size), within=check_seconds("within", within))
 
 
 async def contains(ref: ObjectRef[Any]) -> bool:
     """Tell whether an object is in the store of this host."""
-    return await _store().contains(_checked(ref, "contains").id)
+    return await _sharing().store.contains(_checked(ref, "contains").id)
 
 
 async def delete(ref: ObjectRef[Any]) -> bool:
     """Drop an object of this host's store, whoever holds it; views of it stay. False: it is not there (any more)."""
-    return await _store().delete(_checked(ref, "delete").id)
+    return await _sharing().store.delete(_checked(ref, "delete").id)
 
 
 async def statistics() -> Figures:
     """Return what is in the store: sizes, holders, what was spilled, how much is free."""
-    return await _store().statistics()
+    return await _sharing().store.statistics()
 
 
 def _checked(ref: ObjectRef[T], what: str) -> ObjectRef[T]:

@@ -33,15 +33,18 @@ class Pulling:
 
     async def nearer(self, lent: Lent, size: int) -> Held:
         """Return an object of another host once it is here. Raises `ObjectError`s."""
-        turn = await _Turn.of(self.store.home, lent.id)
-        try:
-            if turn.is_mine:
-                await self._bring(lent, size)
-            return self.store.home.hold(lent.id)
-        finally:
-            turn.end()
+        while True:
+            turn = await _Turn.of(self.store.home, lent.id)
+            try:
+                if turn.is_mine:
+                    return await self._bring(lent, size)
+                held = self.store.home.hold(lent.id)
+            finally:
+                turn.end()
+            if await self.store.contains(lent.id):  # else nobody held it for a moment, and its space was needed
+                return held
 
-    async def _bring(self, lent: Lent, size: int) -> None:
+    async def _bring(self, lent: Lent, size: int) -> Held:
         lease = await self.store.lease(size)
         client = self.store.home
         try:
@@ -56,6 +59,7 @@ class Pulling:
             raise
         client.seal(lease, size, lent.id, is_cached=True)
         client.give_back_rest(lease)
+        return client.new(lent.id)
 
     async def _copy(self, lent: Lent, lease: Lease, size: int) -> None:
         """Write what comes, piece by piece."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 import ctypes
 import logging
 import re
+import weakref
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -21,7 +21,7 @@ from lightactors.actors.mailbox import Ask
 from lightactors.actors.starting import make_cell
 from lightactors.buffers import Leaf
 from lightactors.errors import LinkError, ObjectError, ObjectLost
-from lightactors.objects.client import Client, Held
+from lightactors.objects.client import Client, Held, Lease
 from lightactors.objects.copying import address_of
 from lightactors.objects.founder import PREFIX
 from lightactors.objects.lent import Lent
@@ -30,7 +30,7 @@ from lightactors.objects.records import Id, Op
 from lightactors.objects.ref import ObjectRef
 from lightactors.objects.shelf import Shelf
 from lightactors.objects.store import ObjectStore
-from lightactors.objects.values import parts_of_leaf
+from lightactors.objects.values import Parts, parts_of_leaf
 from lightactors.remote import frames
 from lightactors.supervision.spec import ChildSpec
 
@@ -46,14 +46,44 @@ logger = logging.getLogger("lightactors")
 _NAME = re.compile(rf"{PREFIX}\d{{1,10}}-[0-9a-f]{{16}}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+_HEAVY = 4 * 2**20
+"""Bytes of whose copy a loop takes notice."""
+
+
 class Content:
     """An object that goes with a message, and what keeps it here until it has gone."""
 
-    id: Id
-    kept: Any  # what holds it, or a view of it
-    store: str | None  # where it lies; None: on another host
-    size: int = 0
+    is_heavy = False
+
+    def __init__(self, id: Id, kept: Any, store: str | None, size: int = 0) -> None:
+        self.id = id
+        self.kept = kept  # what holds it, or a view of it
+        self.store = store  # where it lies; None: on another host
+        self.size = size
+
+    def settle(self) -> None:
+        """It is there already."""
+
+
+class Unwritten(Content):
+    """One that has its space, and is still to be copied there."""
+
+    def __init__(self, client: Client, lease: Lease, parts: Parts) -> None:
+        super().__init__(client.new_id(), None, client.name, parts.size)
+        self._client = client
+        self._lease = lease
+        self._parts = parts
+        # If the message never leaves, nor does anybody need the space.
+        self._end = weakref.finalize(self, client.give_back, lease)
+        self._end.atexit = False
+
+    @property
+    def is_heavy(self) -> bool:  # type: ignore[override]
+        return self.kept is None and self.size >= _HEAVY
+
+    def settle(self) -> None:
+        if self.kept is None and self._end.detach() is not None:
+            self.kept = self._client.put_into(self._lease, self._parts, self.id)
 
 
 class _Courier:
@@ -74,11 +104,11 @@ class Sharing:
     """The objects of one node: see `remote.parcels.Sharing`."""
 
     def __init__(self, node: Node) -> None:
-        self.store = store_of(node.system)
+        self.store = ObjectStore(node.system)
         self.pulling = Pulling(node, self.store)
         self._node = node
-        if node.home_store is not None:
-            self.store.join(node.home_store)
+        if node.home is not None:
+            self.store.join(node.home.store, node.home.name)
         self._couriers: WeakKeyDictionary[Link, _Courier] = WeakKeyDictionary()
         self._here: dict[Id, Held | Lent] = {}  # what came with the frame that is being handled
 
@@ -98,13 +128,14 @@ class Sharing:
             return placed
         parts = parts_of_leaf(leaf)
         try:
-            held = self.store.put_now(parts)
+            client, lease = self.store.home, self.store.lease_now(parts.size)
         except ObjectError as error:
             logger.warning("a large value travels in its message: %s", error)
             return None
-        if held is None:
+        if lease is None:
             return None
-        return Content(held.id, held, held.client.name), (*held.id, parts.offsets[0], leaf.nbytes)
+        content = Unwritten(client, lease, parts)
+        return content, (*content.id, parts.offsets[0], leaf.nbytes)
 
     def _forwarded(self, leaf: Leaf) -> tuple[Content, Any] | None:
         """Return the same for bytes that are part of an object already: they are not copied."""
@@ -174,11 +205,11 @@ class Sharing:
                 raise LinkError("objects came before the store that they are in was named")
             else:
                 self._here[first, second] = courier.client_there.take((first, second), courier.inbox_there)
-        self._node.is_unpacking = True
+        self._node.arrivals.are_here = True
 
     def unpacked(self) -> None:
         self._here.clear()
-        self._node.is_unpacking = False
+        self._node.arrivals.are_here = False
 
     def view(self, wire: Any, *, is_writable: bool) -> memoryview:
         """Return bytes that came; raise ValueError where they did not, and `ObjectLost`."""
@@ -202,26 +233,35 @@ class Sharing:
 
     def _give_back(self, link: Link, id: Id) -> None:
         """Tell the lender that an object is not needed here any more; from any thread."""
-        self._node.loop.order(link.send, frames.LetGo([(*id, 1)]))
+        if link.error is None:
+            self._node.loop.order(link.send, frames.LetGo([(*id, 1)]))
 
     # What the links say
 
     def welcome(self, link: Link) -> None:
         link.is_near = True
-        link.send(frames.Home(self.store.name))
+        link.send(frames.Home(self.store.name, link.label))
 
     def found_inbox(self, link: Link, frame: frames.Inbox) -> None:
         if not _NAME.fullmatch(frame.store):
             raise LinkError("it named what is no object store")
         courier = self._courier(link)
         try:
-            client = self.store.client(frame.store)
+            client = self._joined(frame)
         except ObjectLost as error:
             logger.debug("objects of %r can't be read in place: %s", link, error)
             return
         courier.client_there, courier.inbox_there = client, frame.inbox
-        client.tell(Op.JOIN, *frame.inbox)
         link.send(frames.Reached())
+
+    def _joined(self, frame: frames.Inbox) -> Client:
+        """Return the line to a store where an inbox is ours now. Raises `ObjectLost`."""
+        client = self.store.client(frame.store)
+        client.tell(Op.JOIN, *frame.inbox)
+        if client.error is not None:  # its owner was killed, and nobody here has noticed: there is another one
+            client = self.store.client(frame.store)
+            client.tell(Op.JOIN, *frame.inbox)
+        return client
 
     def was_reached(self, link: Link) -> None:
         if self._courier(link).client is not None:
@@ -283,14 +323,3 @@ def _window_under(buffer: memoryview) -> Any:
             under = base  # of an array of numpy's
         else:
             return None
-
-
-_stores: WeakKeyDictionary[Any, ObjectStore] = WeakKeyDictionary()
-
-
-def store_of(system: Any) -> ObjectStore:
-    """Return a system's store, as this process uses it."""
-    store = _stores.get(system)
-    if store is None:
-        store = _stores[system] = ObjectStore(system)
-    return store

@@ -50,7 +50,8 @@ class ObjectStore:
     def __init__(self, system: System) -> None:
         self._system = system
         self._founder: Founder | None = None
-        self._name: str | None = None  # of the parent's store, in a process of its own
+        self._name: str | None = None
+        self._label = system.name
         self._clients: dict[str, Client] = {}
         self._lock = threading.Lock()
 
@@ -72,9 +73,10 @@ class ObjectStore:
         """Whether anybody has ever used the store, as far as this process knows."""
         return self._name is not None and (self._founder is None or self._founder.pid is not None)
 
-    def join(self, name: str) -> None:
-        """Use the store of the parent."""
+    def join(self, name: str, label: str) -> None:
+        """Use the store of the program, where this process is called so."""
         self._name = name
+        self._label = label
 
     @property
     def home(self) -> Client:
@@ -91,13 +93,8 @@ class ObjectStore:
             with self._lock:
                 client = self._clients.get(name)
                 if client is None or client.error is not None:
-                    client = self._clients[name] = Client(name, self._label())
+                    client = self._clients[name] = Client(name, self._label)
         return client
-
-    def _label(self) -> str:
-        """Return what the other processes' errors and figures call this one."""
-        actors = list(self._system.children.values())
-        return actors[0].path if self._founder is None and actors else self._system.name
 
     async def _close(self) -> None:
         for client in self._clients.values():
@@ -118,19 +115,19 @@ class ObjectStore:
             except (Slow, Refused):
                 pass  # what comes now waits
         lease = await self.lease(parts.size, within)
-        await anyio.to_thread.run_sync(_fill, client, lease, parts)
-        id = client.new_id()
-        client.seal(lease, parts.size, id)
-        client.give_back_rest(lease)
-        return _ref(client.new(id), parts.size)
+        return _ref(await anyio.to_thread.run_sync(client.put_into, lease, parts), parts.size)
 
-    def put_now(self, parts: Parts) -> Held | None:
-        """Put a value without waiting for longer than a write to the disk takes; None: there is no room."""
+    def lease_now(self, size: int) -> Lease | None:
+        """Return space without waiting for longer than a write to the disk takes; None: there is no room."""
         client = self.home
         try:
-            return client.put(parts, patience=_SYNC)
-        except (Slow, Refused):
+            return client.lease(size, patience=_SYNC)
+        except Slow:
             return None
+        except Refused as refused:
+            if refused.status is not Status.FULL:
+                return None
+        return _Wait(client, size).now(_SYNC)  # what nobody looks at is on its way to the disk
 
     async def lease(self, size: int, within: float = WITHIN) -> Lease:
         """Return space for an object; wait for it if need be. Raises `ObjectStoreFull` and `ObjectLost`."""
@@ -213,14 +210,6 @@ def _figures(descriptor: int) -> Figures:
         return Figures.of(json.load(file))
 
 
-def _fill(client: Client, lease: Lease, parts: Parts) -> None:
-    try:
-        client.fill(lease, parts)
-    except BaseException:
-        client.give_back(lease)
-        raise
-
-
 async def _patiently(act: Callable[[float], T]) -> T:
     """Do what is answered in microseconds right here; if it is not, wait in a thread."""
     try:
@@ -257,6 +246,13 @@ class _Wait:
         finally:
             self._end()
         return lease
+
+    def now(self, seconds: float) -> Lease | None:
+        """Return the lease without leaving this thread."""
+        try:
+            return self._wait(seconds)
+        finally:
+            self._end()
 
     def _wait(self, seconds: float) -> Lease | None:
         try:

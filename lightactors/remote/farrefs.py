@@ -5,11 +5,13 @@ from __future__ import annotations
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
+
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.ref import Ref
 from lightactors.actors.ref import reply_of as wait_for
 from lightactors.actors.streams import Stream
-from lightactors.codec import MethodCodec
+from lightactors.codec import MethodCodec, Parcel
 from lightactors.contract import Kind, Message
 from lightactors.errors import MailboxFull, WrongMessage
 from lightactors.remote import tracing
@@ -37,6 +39,8 @@ class _Far:
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         cell, codec = self._cell, self._codec
         body = cell.encoded(codec, args, kwargs)
+        if type(body) is Parcel and body.is_heavy:
+            await anyio.to_thread.run_sync(body.settle)
         loop = cell.loop
         if get_ident() == loop.ident and cell.is_free():
             ask = Ask(loop, loop)
@@ -49,6 +53,8 @@ class _Far:
     async def tell(self, *args: Any, **kwargs: Any) -> None:
         cell = self._cell
         body = cell.encoded(self._codec, args, kwargs)
+        if type(body) is Parcel and body.is_heavy:
+            await anyio.to_thread.run_sync(body.settle)
         if get_ident() == cell.loop.ident and cell.is_free():
             cell.send_tell(self._name, body, tracing.current())
             return

@@ -170,9 +170,10 @@ class Laden(Frame, tag=22):
 
 
 class Home(Frame, tag=23):
-    """The store of the program, for a process of its own."""
+    """The store of the program, for a process of its own, and what that is called there."""
 
     store: str
+    name: str
 
 
 class Inbox(Frame, tag=24):

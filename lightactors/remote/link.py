@@ -167,7 +167,7 @@ class Link:
         self.error: LinkLost | None = None  # why it has ended
         self.redials: Redials | None = None
         self.sharing: Callable[[], Sharing] = _no_sharing
-        self.on_home: Callable[[str], object] | None = None  # set where the other end is this process's parent
+        self.on_home: Callable[[frames.Home], object] | None = None  # set where the other end is this process's parent
         self.is_near = False  # the other end reads this program's objects where they lie
         self.is_writable = True  # it is open, and its carrier keeps up
         self.owed = 0  # bytes of answers that no window bounds and the carrier has not taken yet, and more
@@ -245,6 +245,7 @@ class Link:
     def post(self, frame: frames.Bodied, body: bytes) -> None:
         """Send a frame with its body, and the objects that go with that."""
         if type(body) is Parcel and self.error is None:
+            body.settle()
             self.send(frames.Laden(self.sharing().ship(self, body.contents), frame), len(body))
         else:
             self.send(frame, len(body))
@@ -361,7 +362,7 @@ class Link:
     def _found_home(self, frame: frames.Home) -> None:
         if self.on_home is None:
             raise LinkError("a store was named by who is not this process's parent")
-        self.on_home(frame.store)
+        self.on_home(frame)
         self.is_near = True
 
     def _came_laden(self, frame: frames.Laden) -> None:

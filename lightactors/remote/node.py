@@ -23,10 +23,10 @@ from lightactors.actors import system as systems
 from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
-from lightactors.codec import MALFORMED, AnyObjectRef, Codec, MessageCodec, MethodCodec, Parcel
+from lightactors.codec import MALFORMED, AnyObjectRef, Arrivals, Codec, MessageCodec, MethodCodec, Parcel
 from lightactors.contract import Behaviour, Contract, Method, Role, contract_of, is_actor_class, message_classes
 from lightactors.errors import CannotTravel, ConfigurationError, LinkLost, UnknownHandler
-from lightactors.remote import carrier, failures
+from lightactors.remote import carrier, failures, frames
 from lightactors.remote.foreign import Foreign, Messages
 from lightactors.remote.frames import LIMIT
 from lightactors.remote.hello import Hello
@@ -81,18 +81,22 @@ class Node:
         self._knowers: dict[int, list[set[int]]] = {}  # the sets of those above that have a number
         self._lock = threading.Lock()  # between threads: actors on any of them may send refs
         self._services: dict[Link, ServiceOfNode] = {}
-        self.is_unpacking = False  # a frame with objects
-        self.home_store: str | None = None  # the program's, in a process of its own
+        self.arrivals = Arrivals()
+        self._sharing: Sharing | None = None
+        self.home: frames.Home | None = None  # the program's object store, in a process of its own
 
-    def join_store(self, name: str) -> None:
+    def join_store(self, home: frames.Home) -> None:
         """Use the object store of the program, whose process this is."""
-        self.home_store = name
+        self.home = home
 
-    @cached_property
+    @property
     def sharing(self) -> Sharing:
-        """The objects of the node."""
-        made: Sharing = systems.make_sharing(self)
-        return made
+        """The objects of the node; from any thread."""
+        if self._sharing is None:
+            with self._lock:
+                if self._sharing is None:
+                    self._sharing = systems.make_sharing(self)
+        return self._sharing
 
     async def open(self, sock: socket.socket, listener: Listener, *, label: str, limit: int = LIMIT) -> Link:
         """Open a link over a connected stream socket, which it owns from now on.
@@ -159,8 +163,8 @@ class Node:
 
     def forget(self, link: Link) -> None:
         self._services.pop(link, None)
-        if "sharing" in self.__dict__:
-            self.sharing.lost(link)
+        if self._sharing is not None:
+            self._sharing.lost(link)
 
     def failure(self, body: Any, known: type[Any] | None = None) -> Exception:
         """Return the error that came as bytes, as `Listener.failed` gets it."""
@@ -257,13 +261,17 @@ class Node:
 
 
 _nodes: WeakKeyDictionary[System, Node] = WeakKeyDictionary()
+_nodes_lock = threading.Lock()  # a thread's actor may be the first that puts an object
 
 
 def node_of(system: System) -> Node:
-    """Return the system's node, made on first use; on the system's loop."""
+    """Return the system's node, made on first use."""
     node = _nodes.get(system)
     if node is None:
-        node = _nodes[system] = Node(system)
+        with _nodes_lock:
+            node = _nodes.get(system)
+            if node is None:
+                node = _nodes[system] = Node(system)
     return node
 
 

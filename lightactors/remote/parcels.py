@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
     from lightactors.buffers import Leaf
-    from lightactors.codec import AnyObjectRef
+    from lightactors.codec import AnyObjectRef, Arrivals
     from lightactors.remote import frames
     from lightactors.remote.link import Link
     from lightactors.remote.node import LinkRefs, Node
@@ -68,8 +68,8 @@ class LinkObjects:
         self._refs = refs
 
     @property
-    def has_come(self) -> bool:
-        return self._node.is_unpacking
+    def arrivals(self) -> Arrivals:
+        return self._node.arrivals
 
     def place(self, leaf: Leaf) -> tuple[Any, Any] | None:
         return self._node.sharing.place(leaf, self._refs.link)
@@ -86,5 +86,5 @@ class LinkObjects:
         return self._node.sharing.ref(wire)
 
     def _see_something_came(self) -> None:
-        if not self._node.is_unpacking:
+        if not self._node.arrivals.are_here:
             raise ValueError("it speaks of an object that did not come with it")

@@ -59,8 +59,12 @@ class ObjectLimits:
         _check_whole("capacity", self.capacity, LEAST_CAPACITY, None, "bytes")
         _check_whole("quota", self.quota, 1, None, "bytes")
         _check_whole("spill_limit", self.spill_limit, 0, None, "bytes")
-        if self.spill is not None and not isinstance(self.spill, (str, os.PathLike)):
-            raise ConfigurationError(f"spill={self.spill!r}; give a directory, or None")
+        if self.spill is not None and not _is_writable_directory(self.spill):
+            raise ConfigurationError(f"spill={self.spill!r} is no directory that can be written to; give one, or None")
+
+
+def _is_writable_directory(path: object) -> bool:
+    return isinstance(path, (str, os.PathLike)) and os.path.isdir(path) and os.access(path, os.W_OK)
 
 
 def _check_whole(name: str, value: object, least: int, most: int | None, unit: str) -> None:

@@ -162,6 +162,11 @@ class Later(Generic[T]):
         await self._done.wait()
 
 
+async def gathered(stream: Callable[..., AsyncIterator[T]], *args: Any) -> list[T]:
+    """Consume a stream to its end; return its items."""
+    return [item async for item in stream(*args)]
+
+
 async def settle() -> None:
     """Let everybody who can go on do so."""
     await anyio.wait_all_tasks_blocked()

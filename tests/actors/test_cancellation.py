@@ -9,7 +9,7 @@ import pytest
 
 import lightactors as la
 from lightactors.testing import Gate
-from tests.actors.cast import Later, Porter, settle
+from tests.actors.cast import Later, Porter, gathered, settle
 
 
 async def test_cancelled_ask_cancels_an_async_handler() -> None:
@@ -81,11 +81,7 @@ async def test_cancelled_consumer_cancels_a_step_of_its_stream() -> None:
     gate = Gate()
     async with la.open_system() as system, anyio.create_task_group() as tg:
         porter = await system.spawn(Porter)
-
-        async def consume() -> list[int]:
-            return [number async for number in porter.count_through(gate, 3)]
-
-        consumed = Later(tg, consume)
+        consumed = Later(tg, gathered, porter.count_through, gate, 3)
         await gate.reached()
         await consumed.cancel()
         await settle()

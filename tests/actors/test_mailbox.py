@@ -14,13 +14,19 @@ from lightactors.testing import Gate
 from tests.actors.cast import Later, Porter, settle
 
 
+async def full_porter(system: la.System, gate: Gate) -> Porter:
+    """Spawn a porter that is held, with a message in its mailbox, which has room for no other."""
+    porter = await system.options(mailbox=1).spawn(Porter)
+    await porter.hold.tell(gate)
+    await gate.reached()
+    await porter.note.tell("fits")
+    return porter
+
+
 async def test_tell_waits_for_room() -> None:
     gate = Gate()
     async with la.open_system() as system, anyio.create_task_group() as tg:
-        porter = await system.options(mailbox=1).spawn(Porter)
-        await porter.hold.tell(gate)
-        await gate.reached()
-        await porter.note.tell("fits")
+        porter = await full_porter(system, gate)
         waiting = Later(tg, porter.note.tell, "waits")
         await settle()
         assert waiting.outcome == "pending"
@@ -34,10 +40,7 @@ async def test_tell_waits_for_room() -> None:
 async def test_ask_waits_for_room() -> None:
     gate = Gate()
     async with la.open_system() as system, anyio.create_task_group() as tg:
-        porter = await system.options(mailbox=1).spawn(Porter)
-        await porter.hold.tell(gate)
-        await gate.reached()
-        await porter.note.tell("fits")
+        porter = await full_porter(system, gate)
         asked = Later(tg, porter.note, "waits")
         await settle()
         assert la.statistics(porter).senders_waiting == 1
@@ -120,10 +123,7 @@ async def test_greedy_sender_does_not_starve_another() -> None:
 async def test_sender_cancelled_while_it_waits_leaves_no_message() -> None:
     gate = Gate()
     async with la.open_system() as system, anyio.create_task_group() as tg:
-        porter = await system.options(mailbox=1).spawn(Porter)
-        await porter.hold.tell(gate)
-        await gate.reached()
-        await porter.note.tell("fits")
+        porter = await full_porter(system, gate)
         impatient = Later(tg, porter.note.tell, "never")
         patient = Later(tg, porter.note.tell, "waits")
         await settle()
@@ -138,10 +138,7 @@ async def test_sender_cancelled_while_it_waits_leaves_no_message() -> None:
 async def test_sender_woken_and_cancelled_at_once_does_not_take_the_room_with_it() -> None:
     gate = Gate()
     async with la.open_system() as system, anyio.create_task_group() as tg:
-        porter = await system.options(mailbox=1).spawn(Porter)
-        await porter.hold.tell(gate)
-        await gate.reached()
-        await porter.note.tell("fits")
+        porter = await full_porter(system, gate)
         senders = [Later(tg, porter.note.tell, number) for number in range(4)]
         await settle()
         gate.open()
@@ -156,10 +153,7 @@ async def test_sender_woken_and_cancelled_at_once_does_not_take_the_room_with_it
 async def test_waiting_senders_are_refused_when_the_actor_stops() -> None:
     gate = Gate()
     async with la.open_system() as system, anyio.create_task_group() as tg:
-        porter = await system.options(mailbox=1).spawn(Porter)
-        await porter.hold.tell(gate)
-        await gate.reached()
-        await porter.note.tell("fits")
+        porter = await full_porter(system, gate)
         waiting = Later(tg, porter.note.tell, "never")
         await settle()
         stopping = Later(tg, la.stop, porter)

@@ -14,7 +14,7 @@ import lightactors as la
 from lightactors.actors.streams import AHEAD
 from lightactors.errors import ActorNotRunning, ActorStopped, AskCycle
 from lightactors.testing import Gate
-from tests.actors.cast import Later, Oops, Porter, settle
+from tests.actors.cast import Later, Oops, Porter, gathered, settle
 
 
 @la.actor
@@ -148,11 +148,7 @@ async def test_messages_are_handled_between_the_steps_of_a_stream() -> None:
     gate = Gate()
     async with la.open_system() as system, anyio.create_task_group() as tg:
         porter = await system.spawn(Porter)
-
-        async def consume() -> list[int]:
-            return [item async for item in porter.count_through(gate, 5)]
-
-        consumed = Later(tg, consume)
+        consumed = Later(tg, gathered, porter.count_through, gate, 5)
         await gate.reached()
         noted = Later(tg, porter.note, "between")
         await settle()
@@ -212,11 +208,7 @@ async def test_interleaved_stream_may_wait_without_holding_the_mailbox() -> None
     gate = Gate()
     async with la.open_system() as system, anyio.create_task_group() as tg:
         source = await system.spawn(Source)
-
-        async def consume() -> list[int]:
-            return [item async for item in source.count_aside(gate, 40)]
-
-        consumed = Later(tg, consume)
+        consumed = Later(tg, gathered, source.count_aside, gate, 40)
         await gate.reached()
         await source.note("beside")
         gate.open()
@@ -229,11 +221,7 @@ async def test_interleaved_stream_is_closed_when_its_consumer_goes() -> None:
     gate = Gate()
     async with la.open_system() as system, anyio.create_task_group() as tg:
         source = await system.spawn(Source)
-
-        async def consume() -> list[int]:
-            return [item async for item in source.count_aside(gate, 40)]
-
-        consumed = Later(tg, consume)
+        consumed = Later(tg, gathered, source.count_aside, gate, 40)
         await gate.reached()
         await consumed.cancel()
         await settle()

@@ -15,7 +15,19 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import actors, beside, durable, imports, links, postgres, processes, rollouts, runners
+from tests.benchmarks import (
+    actors,
+    beside,
+    durable,
+    imports,
+    links,
+    objects,
+    postgres,
+    processes,
+    queues,
+    rollouts,
+    runners,
+)
 from tests.benchmarks.measure import Row
 
 
@@ -34,6 +46,8 @@ ROOMS = {
     "durable": Room("a store on a disk", durable.rows, beside.durable),
     "postgres": Room("a store in PostgreSQL", postgres.rows, beside.nothing),
     "processes": Room("a process for each actor", processes.rows, beside.processes),
+    "queues": Room("a queue of tasks for another process", queues.rows, beside.nothing),
+    "objects": Room("large values for other processes", objects.rows, beside.objects),
     "links": Room("an actor of another node", links.rows, beside.links),
     "runners": Room("runners of another node's store", runners.rows, beside.store),
 }

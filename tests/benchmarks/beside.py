@@ -54,8 +54,17 @@ def processes(rows: Rows) -> None:
 
 def links(rows: Rows) -> None:
     _add_same(rows, "xoscar", _figures("peer_xoscar_processes.py"))
+    _add_ray(rows, "peer_ray.py")
+
+
+def objects(rows: Rows) -> None:
+    _add_ray(rows, "peer_ray_objects.py")
+    _add_same(rows, f"{AGENT_LIGHTNING} over HTTP", _figures("peer_agentlightning_weights.py"))
+
+
+def _add_ray(rows: Rows, script: str) -> None:
     try:
-        _add_same(rows, "Ray", _figures("peer_ray.py", RAY))
+        _add_same(rows, "Ray", _figures(script, RAY))
     except subprocess.CalledProcessError as error:
         print(f"Ray is left out: it can't be installed, or does not run here: {error}\n{error.stderr or ''}")
 
@@ -65,7 +74,7 @@ def durable(rows: Rows) -> None:
 
 
 def nothing(rows: Rows) -> None:
-    """No peer keeps its rollouts there."""
+    """No peer has such a thing."""
 
 
 def store(rows: Rows) -> None:

@@ -30,7 +30,7 @@ TRACTOR = Environment(
     # The newest that a package index has; what its debugger depends on is on none.
     alone=("tractor==0.1.0a5",),
 )
-RAY = Environment("ray", ("ray",))
+RAY = Environment("ray", ("ray", "numpy"))
 
 
 def measure(script: str, environment: Environment = PEERS) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from lightactors.cli.exits import Exit
 from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.sql import DurableStore, migrating, schema
 from tests.cli.stored import add_finished, fill
+from tests.users import nobody
 
 
 @pytest.fixture
@@ -131,19 +131,6 @@ def test_show_while_the_store_is_in_use(tmp_path: Path) -> None:
             opened.close()
 
     anyio.run(use)
-
-
-@contextlib.contextmanager
-def nobody() -> Iterator[None]:
-    """Be a user who may not write everywhere, if we are one who may."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_show_and_export_in_a_folder_that_takes_no_writes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
+from collections.abc import Generator
 from typing import Any
 
 import anyio
@@ -20,14 +19,7 @@ from lightactors.training.runners.runner import Runner
 from lightactors.training.stores.memory import MemoryStore
 from lightactors.training.tracing.rewards import find_final_reward
 from lightactors.training.tracing.trace import emit_message, operation
-
-
-@asynccontextmanager
-async def running(runner: Runner, event: ExecutionEvent) -> AsyncGenerator[None]:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(runner.run, event)
-        yield
-        event.set()
+from tests.training.runners.running import running
 
 
 class Blocking:

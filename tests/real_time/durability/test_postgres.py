@@ -16,11 +16,12 @@ import pytest
 
 from lightactors.errors import ConfigurationError, InvalidArgument, StoreDamaged, StoreUnavailable
 from lightactors.training.stores.opening import open_store
-from lightactors.training.stores.sql import postgres, schema
+from lightactors.training.stores.sql import schema
 from lightactors.training.stores.sql.archive import Archive
 from lightactors.training.stores.sql.database import Interrupted
 from lightactors.training.stores.sql.locations import location_of
-from lightactors.training.stores.sql.postgres import PARTITION, PostgresDatabase, Server
+from lightactors.training.stores.sql.postgres import PostgresDatabase, Server
+from lightactors.training.stores.sql.postgres.database import PARTITION
 from tests.postgres import PASSWORD, PostgresServer
 
 
@@ -211,7 +212,7 @@ def test_database_without_unicode_is_refused(postgres_server: PostgresServer) ->
 
 
 def test_old_server_is_refused(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "OLDEST", 99)
+    monkeypatch.setattr("lightactors.training.stores.sql.postgres.database.OLDEST", 99)
     with pytest.raises(StoreUnavailable, match=r"is PostgreSQL \d+; a store needs 99 or newer"):
         PostgresDatabase(Server(postgres_url)).open()
 

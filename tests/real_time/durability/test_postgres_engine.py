@@ -3,59 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from tempfile import TemporaryDirectory
+from collections.abc import Iterator
 from typing import Any
 
-import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-import lightactors as la
 from lightactors.testing.store import CHECKS, Check, check_rule
-from lightactors.training.stores.contract import Store
 from lightactors.training.stores.opening import open_store
-from lightactors.training.stores.sql import DurableStore, schema
+from lightactors.training.stores.sql import schema
 from tests.postgres import PostgresServer
+from tests.real_time.doors import DurableMachine, OpenStore, direct, linked, mailbox
 from tests.training.stores.test_store_model import Door, MailboxDoor, MailboxMachine, StoreMachine, on, run
-
-OpenStore = Callable[[str], AbstractAsyncContextManager[Store]]
-
-
-@asynccontextmanager
-async def direct(url: str) -> AsyncIterator[Store]:
-    store: Any = open_store(url)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-@asynccontextmanager
-async def mailbox(url: str) -> AsyncIterator[Store]:
-    async with la.open_system():
-        yield await la.spawn(DurableStore, url)
-
-
-@asynccontextmanager
-async def linked(url: str) -> AsyncIterator[Store]:
-    done = anyio.Event()
-    with TemporaryDirectory() as folder:
-        address = f"unix:{folder}/socket"
-
-        async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
-            async with la.open_system("server", listen=address) as system:
-                await system.options(name="store").spawn(DurableStore, url)
-                task_status.started()
-                await done.wait()
-
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(serve)
-            async with la.open_system("client"):
-                yield await la.connect(Store, f"{address}#store")
-            done.set()
-
 
 FIXED = ("meta", "counters")
 
@@ -100,23 +59,15 @@ async def test_postgres_keeps_the_rule_on_trio(check: Check, url: str) -> None:
     await check_rule(check, lambda: linked(url))
 
 
-class PostgresMachine(StoreMachine):
-    """The calls of the model's machine, made to a store in PostgreSQL; time moves as the model's."""
+class PostgresMachine(DurableMachine):
+    """The calls of the model's machine, made to a store in PostgreSQL."""
 
-    backend = "asyncio"
     server: PostgresServer
     url: str
 
-    def open(self) -> Door:
-        self.portal = self.stack.enter_context(start_blocking_portal(self.backend))
+    def new_url(self) -> str:
         self.stack.callback(empty, self.url, self.server)
-        store: Any = open_store(self.url, clock=lambda: self.model.now, now=lambda: self.model.now)
-        self.stack.callback(store.close)
-        self.durable = store
-        return MailboxDoor(self.portal, store)
-
-    def pass_time(self) -> None:
-        self.portal.call(self.durable.expire)
+        return self.url
 
 
 class NodesDoor:

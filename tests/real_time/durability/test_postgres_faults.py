@@ -7,9 +7,9 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -20,23 +20,13 @@ import lightactors as la
 from lightactors.errors import SpawnError, StoreUnavailable
 from lightactors.testing.store.moves import Waiting, claim, ids, report, span, until_waiting
 from lightactors.training.stores.contract import Store
-from lightactors.training.stores.opening import open_store
 from lightactors.training.stores.sql import DurableStore, postgres
 from tests.postgres import PostgresServer
+from tests.real_time.doors import in_use
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 CALLERS = 16
-
-
-@asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[Store]:
-    store: Any = open_store(url, **options)
-    try:
-        await store.statistics()
-        yield store
-    finally:
-        store.close()
 
 
 class Load:
@@ -99,16 +89,21 @@ def disturbed(load: Load, act: Callable[[], object]) -> Iterator[list[int]]:
         thread.join()
 
 
+async def endure(url: str, act: Callable[[], object]) -> None:
+    """Work a load off while something is done to the server, and see that nothing was lost."""
+    async with in_use(url) as store:
+        load = Load(store, 800)
+        with disturbed(load, act) as times:
+            await load.run()
+        assert times
+        await load.check()
+
+
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_restarts_of_the_server_are_waited_for(
     postgres_url: str, postgres_server: PostgresServer, mode: Literal["fast", "immediate"]
 ) -> None:
-    async with opened(postgres_url) as store:
-        load = Load(store, 800)
-        with disturbed(load, lambda: postgres_server.restart(mode)) as times:
-            await load.run()
-        assert times
-        await load.check()
+    await endure(postgres_url, lambda: postgres_server.restart(mode))
 
 
 async def test_killed_backends_are_replaced(postgres_url: str, postgres_server: PostgresServer) -> None:
@@ -118,12 +113,7 @@ async def test_killed_backends_are_replaced(postgres_url: str, postgres_server: 
             for pid in postgres_server.backends(PostgresServer.database_of(postgres_url)):
                 os.kill(pid, signal.SIGKILL)
 
-    async with opened(postgres_url) as store:
-        load = Load(store, 800)
-        with disturbed(load, kill) as times:
-            await load.run()
-        assert times
-        await load.check()
+    await endure(postgres_url, kill)
 
 
 async def test_ended_connections_are_made_again(postgres_url: str, postgres_server: PostgresServer) -> None:
@@ -131,16 +121,11 @@ async def test_ended_connections_are_made_again(postgres_url: str, postgres_serv
         name = PostgresServer.database_of(postgres_url)
         postgres_server.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
 
-    async with opened(postgres_url) as store:
-        load = Load(store, 800)
-        with disturbed(load, end) as times:
-            await load.run()
-        assert times
-        await load.check()
+    await endure(postgres_url, end)
 
 
 async def while_it_is_gone(url: str, server: PostgresServer, seconds: float) -> None:
-    async with opened(url, patience_seconds=2 * seconds) as store, anyio.create_task_group() as tasks:
+    async with in_use(url, patience_seconds=2 * seconds) as store, anyio.create_task_group() as tasks:
         waiting = Waiting(store, "waiter")
         tasks.start_soon(waiting.run)
         await until_waiting(store, 1)
@@ -176,7 +161,7 @@ async def test_server_that_is_gone_for_a_minute_is_waited_for(
 
 
 async def test_server_that_is_gone_for_too_long_is_named(postgres_url: str, postgres_server: PostgresServer) -> None:
-    async with opened(postgres_url, patience_seconds=0.3) as store:
+    async with in_use(postgres_url, patience_seconds=0.3) as store:
         await store.enqueue_rollout(1)
         await anyio.to_thread.run_sync(postgres_server.stop)
         try:
@@ -212,7 +197,7 @@ async def test_answer_of_a_commit_that_was_lost_is_found_out(
             command(self, "SELECT 1")
 
     command = postgres.PostgresDatabase._command  # noqa: SLF001
-    async with opened(postgres_url) as store:
+    async with in_use(postgres_url) as store:
         monkeypatch.setattr(postgres.PostgresDatabase, "_command", commit_and_lose_the_connection)
         load = Load(store, 100)
         await load.run()

@@ -7,9 +7,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import anyio
 import pytest
@@ -18,8 +17,8 @@ from lightactors.errors import FencedAttempt
 from lightactors.testing.store.moves import Waiting, claim, ids, report, span, status_of, until_waiting
 from lightactors.training.records import EnqueueRolloutRequest, RolloutConfig
 from lightactors.training.stores.contract import Store
-from lightactors.training.stores.opening import open_store
 from tests.postgres import PostgresServer
+from tests.real_time.doors import in_use
 from tests.real_time.programs import ROOT
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -50,16 +49,6 @@ os.kill(os.getpid(), signal.SIGSTOP)
 """
 
 
-@asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[Store]:
-    store: Any = open_store(url, **options)
-    try:
-        await store.statistics()
-        yield store
-    finally:
-        store.close()
-
-
 @contextmanager
 def running(program: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """Run a program; yield its process and the words of the first line that it says."""
@@ -82,7 +71,7 @@ async def test_nothing_is_claimed_twice(postgres_url: str) -> None:
             await store.add_span(span(rollout))
             await report(store, rollout, "succeeded")
 
-    async with opened(postgres_url) as here, opened(postgres_url) as there:
+    async with in_use(postgres_url) as here, in_use(postgres_url) as there:
         nodes = (here, there)
         async with anyio.create_task_group() as tasks:
             for number in range(16):
@@ -101,7 +90,7 @@ async def test_nothing_is_claimed_twice(postgres_url: str) -> None:
 
 
 async def test_who_comes_first_is_served_first_wherever_it_came(postgres_url: str) -> None:
-    async with opened(postgres_url) as here, opened(postgres_url) as there:
+    async with in_use(postgres_url) as here, in_use(postgres_url) as there:
         nodes = (here, there)
         added = [await nodes[number % 2].enqueue_rollout(number) for number in range(20)]
         claimed = [await claim(nodes[number // 2 % 2]) for number in range(20)]
@@ -109,7 +98,7 @@ async def test_who_comes_first_is_served_first_wherever_it_came(postgres_url: st
 
 
 async def test_waiter_hears_at_once_of_what_another_node_enqueues(postgres_url: str) -> None:
-    async with opened(postgres_url) as here, opened(postgres_url) as there:
+    async with in_use(postgres_url) as here, in_use(postgres_url) as there:
         seconds = []
         for number in range(5):
             async with anyio.create_task_group() as tasks:
@@ -125,7 +114,7 @@ async def test_waiter_hears_at_once_of_what_another_node_enqueues(postgres_url: 
 
 
 async def test_one_of_many_waiters_gets_it(postgres_url: str) -> None:
-    async with opened(postgres_url) as here, opened(postgres_url) as there:
+    async with in_use(postgres_url) as here, in_use(postgres_url) as there:
         async with anyio.create_task_group() as tasks:
             line = [Waiting(store, f"w{number}") for number, store in enumerate((here, there) * 3)]
             for waiting in line:
@@ -138,7 +127,7 @@ async def test_one_of_many_waiters_gets_it(postgres_url: str) -> None:
 
 
 async def test_ends_are_heard_of_everywhere(postgres_url: str) -> None:
-    async with opened(postgres_url) as here, opened(postgres_url) as there:
+    async with in_use(postgres_url) as here, in_use(postgres_url) as there:
         rollouts = [await here.start_rollout(number) for number in range(3)]
         answers: dict[str, list[str]] = {}
 
@@ -161,7 +150,7 @@ async def test_ends_are_heard_of_everywhere(postgres_url: str) -> None:
 
 
 async def test_attempt_goes_on_at_another_node(postgres_url: str) -> None:
-    async with opened(postgres_url) as here, opened(postgres_url) as there:
+    async with in_use(postgres_url) as here, in_use(postgres_url) as there:
         await here.enqueue_rollout(1, config=RolloutConfig(max_attempts=2, retry_condition=["failed"]))
         first = await claim(here, worker_id="w")
         assert await there.add_span(span(first)) is not None
@@ -178,7 +167,7 @@ async def test_attempt_goes_on_at_another_node(postgres_url: str) -> None:
 
 
 async def test_claim_is_the_same_at_every_node(postgres_url: str) -> None:
-    async with opened(postgres_url) as here, opened(postgres_url) as there:
+    async with in_use(postgres_url) as here, in_use(postgres_url) as there:
         await here.enqueue_many_rollouts([EnqueueRolloutRequest(1), EnqueueRolloutRequest(2)])
         # The answer was lost, and who claimed has come to another node with the same claim.
         first = await claim(here, worker_id="w", claim_id="c")
@@ -186,7 +175,7 @@ async def test_claim_is_the_same_at_every_node(postgres_url: str) -> None:
 
 
 async def test_same_id_is_enqueued_once_wherever_it_comes(postgres_url: str) -> None:
-    async with opened(postgres_url) as here, opened(postgres_url) as there:
+    async with in_use(postgres_url) as here, in_use(postgres_url) as there:
 
         async def enqueue(store: Store) -> None:
             for number in range(50):
@@ -201,7 +190,7 @@ async def test_same_id_is_enqueued_once_wherever_it_comes(postgres_url: str) -> 
 
 async def test_leases_of_a_live_node_are_not_ended_by_another(postgres_url: str) -> None:
     config = RolloutConfig(unresponsive_seconds=0.6, timeout_seconds=60)
-    async with opened(postgres_url) as here, opened(postgres_url) as there:
+    async with in_use(postgres_url) as here, in_use(postgres_url) as there:
         await here.enqueue_rollout(1, config=config)
         claimed = await claim(here, worker_id="w")
         for _ in range(12):
@@ -213,7 +202,7 @@ async def test_leases_of_a_live_node_are_not_ended_by_another(postgres_url: str)
 
 async def test_claims_of_a_dead_node_end(postgres_url: str) -> None:
     config = RolloutConfig(unresponsive_seconds=1, max_attempts=2, retry_condition=["unresponsive"])
-    async with opened(postgres_url) as here:
+    async with in_use(postgres_url) as here:
         added = await here.enqueue_many_rollouts([EnqueueRolloutRequest(n, config=config) for n in range(5)])
         with running(NODE, postgres_url, "3") as (process, claimed):
             assert claimed == ids(added[:3])
@@ -228,7 +217,7 @@ async def test_claims_of_a_dead_node_end(postgres_url: str) -> None:
 
 
 async def test_frozen_node_holds_nobody_up_for_long(postgres_url: str) -> None:
-    async with opened(postgres_url) as here:
+    async with in_use(postgres_url) as here:
         await here.enqueue_rollout(1)
         with running(NODE, postgres_url, "0") as (process, _):
             process.send_signal(signal.SIGSTOP)
@@ -239,13 +228,13 @@ async def test_frozen_node_holds_nobody_up_for_long(postgres_url: str) -> None:
 @pytest.mark.stress
 @pytest.mark.timeout(120)
 async def test_node_that_is_frozen_in_a_transaction_is_ended(postgres_url: str) -> None:
-    async with opened(postgres_url) as here:
+    async with in_use(postgres_url) as here:
         with running(FROZEN, postgres_url), anyio.fail_after(40):
             await here.enqueue_rollout(1)
 
 
 async def test_node_has_few_connections(postgres_url: str, postgres_server: PostgresServer) -> None:
-    async with opened(postgres_url) as here:
+    async with in_use(postgres_url) as here:
 
         async def call(number: int) -> None:
             for _ in range(5):
@@ -260,7 +249,7 @@ async def test_node_has_few_connections(postgres_url: str, postgres_server: Post
 
 
 async def test_nodes_that_cross_each_other_get_through(postgres_url: str) -> None:
-    async with opened(postgres_url) as here, opened(postgres_url) as there:
+    async with in_use(postgres_url) as here, in_use(postgres_url) as there:
         rollouts = [await here.start_rollout(number, worker_id=f"w{number}") for number in range(8)]
 
         async def beat(store: Store, order: int) -> None:

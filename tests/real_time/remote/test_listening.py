@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import lightactors as la
 from lightactors.errors import ConfigurationError, ConnectFailed
 from lightactors.remote.grpc import server
+from tests.users import nobody
 
 
 def free_port() -> int:
@@ -32,19 +33,6 @@ def health_watched(target: str) -> Generator[None]:
         call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         next(call)
         yield
-
-
-@contextmanager
-def nobody() -> Generator[None]:
-    """Be a user who may do nothing, inside the block."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 async def test_listening_that_fails_takes_nothing(tmp_path: Path) -> None:

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from tempfile import TemporaryDirectory
-
-import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-import lightactors as la
 from lightactors.testing.store import CHECKS, Check, check_rule
-from lightactors.training.stores.contract import Store
 from lightactors.training.stores.memory import MemoryStore
+from tests.real_time.doors import served
 from tests.training.stores.test_store_model import Door, MailboxDoor, MailboxMachine, on, run
-
-
-@asynccontextmanager
-async def linked() -> AsyncIterator[Store]:
-    """Serve a store in one system and reach it from another one."""
-    done = anyio.Event()
-    with TemporaryDirectory() as folder:
-        address = f"unix:{folder}/socket"
-
-        async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
-            async with la.open_system("server", listen=address) as system:
-                await system.options(name="store").spawn(MemoryStore)
-                task_status.started()
-                await done.wait()
-
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(serve)
-            async with la.open_system("client"):
-                yield await la.connect(Store, f"{address}#store")
-            done.set()
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_store_keeps_the_rule_over_a_link(check: Check) -> None:
-    await check_rule(check, linked)
+    await check_rule(check, lambda: served(MemoryStore))
 
 
 class LinkedMachine(MailboxMachine):
@@ -47,7 +21,7 @@ class LinkedMachine(MailboxMachine):
 
     def open(self) -> Door:
         portal = self.stack.enter_context(start_blocking_portal(self.backend))
-        return MailboxDoor(portal, self.stack.enter_context(portal.wrap_async_context_manager(linked())))
+        return MailboxDoor(portal, self.stack.enter_context(portal.wrap_async_context_manager(served(MemoryStore))))
 
 
 def test_store_does_what_the_model_does_over_a_link(anyio_backend_name: str) -> None:

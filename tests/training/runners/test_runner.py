@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 from opentelemetry.sdk.trace import TracerProvider
 
 from lightactors.actors import open_system, stop
@@ -33,6 +33,7 @@ from lightactors.training.stores.waiting import Claimant
 from lightactors.training.tracing import semconv
 from lightactors.training.tracing.rewards import find_final_reward
 from lightactors.training.tracing.trace import emit_message, emit_reward
+from tests.training.runners.running import running
 
 Agent = Callable[..., Awaitable[Any]]
 
@@ -44,15 +45,6 @@ async def answer(task: Any) -> float:
 @pytest.fixture
 def event() -> ExecutionEvent:
     return ExecutionEvent()
-
-
-@asynccontextmanager
-async def running(runner: Runner, event: ExecutionEvent) -> AsyncGenerator[None]:
-    """Run a runner during the block, and ask it to stop at the end."""
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(runner.run, event)
-        yield
-        event.set()
 
 
 async def finished(store: Store, *rollouts: Rollout) -> list[Rollout]:
@@ -391,8 +383,8 @@ async def test_claim_that_crossed_the_cancellation_goes_back_to_the_queue(event:
     assert again.status == "requeuing"
 
 
-@pytest.mark.parametrize("turns", range(6))
-async def test_stop_and_work_at_the_same_moment_lose_no_claim(event: ExecutionEvent, turns: int) -> None:
+async def status_after(event: ExecutionEvent, turns: int, end: Callable[[TaskGroup], None]) -> str:
+    """Enqueue work for an idle runner, end the runner some turns of the loop later; return the rollout's status."""
     async with open_system() as system:
         store = await system.adopt(MemoryStore())
         async with anyio.create_task_group() as tasks:
@@ -401,26 +393,22 @@ async def test_stop_and_work_at_the_same_moment_lose_no_claim(event: ExecutionEv
             rollout = await store.enqueue_rollout("task")
             for _ in range(turns):
                 await anyio.lowlevel.checkpoint()
-            event.set()
+            end(tasks)
         ended = await store.get_rollout_by_id(rollout.rollout_id)
         assert ended is not None
-        assert ended.status in ("queuing", "requeuing", "succeeded")
+        return ended.status
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_stop_and_work_at_the_same_moment_lose_no_claim(event: ExecutionEvent, turns: int) -> None:
+    status = await status_after(event, turns, lambda tasks: event.set())
+    assert status in ("queuing", "requeuing", "succeeded")
 
 
 @pytest.mark.parametrize("turns", range(6))
 async def test_cancellation_and_work_at_the_same_moment_lose_no_claim(event: ExecutionEvent, turns: int) -> None:
-    async with open_system() as system:
-        store = await system.adopt(MemoryStore())
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Runner(answer, store, worker_id="w").run, event)
-            await anyio.sleep(1)
-            rollout = await store.enqueue_rollout("task")
-            for _ in range(turns):
-                await anyio.lowlevel.checkpoint()
-            tasks.cancel_scope.cancel()
-        ended = await store.get_rollout_by_id(rollout.rollout_id)
-        assert ended is not None
-        assert ended.status in ("queuing", "requeuing", "succeeded", "failed")
+    status = await status_after(event, turns, lambda tasks: tasks.cancel_scope.cancel())
+    assert status in ("queuing", "requeuing", "succeeded", "failed")
 
 
 # Time

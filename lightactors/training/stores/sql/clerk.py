@@ -11,11 +11,11 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from lightactors.actors.mailbox import Ask, Failure, answer_together
+from lightactors.actors.mailbox import Failure, answer_together
 from lightactors.contract import Eventually, contract_of
 from lightactors.errors import StoreDamaged, StoreError, StoreUnavailable
 from lightactors.training import checks
@@ -26,88 +26,14 @@ from lightactors.training.stores.desk import Desk
 from lightactors.training.stores.retention import Retention
 from lightactors.training.stores.sql import pruning
 from lightactors.training.stores.sql.tables import SqlTables
+from lightactors.training.stores.sql.waits import Call, ClaimWait, CompletionsWait, EndsWait, Wait, who_may_call_off
 from lightactors.training.stores.tables import Entry
-from lightactors.training.stores.waiting import Claimant
 
 _SECONDS_BETWEEN_LEASES = 1.0
 """How often to look for attempts that others have begun."""
 
 _SPACE_BYTES = 2**20
 """How much space is given back in one transaction."""
-
-
-class Call:
-    """A call of the store; `ask` is who waits for its answer, if anybody does."""
-
-    __slots__ = ("args", "ask", "is_given_up", "kwargs", "name", "received", "value")
-
-    def __init__(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], received: float) -> None:
-        self.name = name
-        self.args = args
-        self.kwargs = kwargs
-        self.received = received
-        self.ask: Ask | None = None
-        self.value: object = None  # what it was answered
-        self.is_given_up = False  # nobody waits for the answer any more
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-class Wait(Protocol):
-    """Why a call is not answered yet."""
-
-    timeout: float | None
-
-    def end(self, clerk: Clerk) -> object:
-        """Return the answer of a wait that is over, because its time is or because it was called off."""
-        ...
-
-
-class ClaimWait:
-    """A claim that waits for work."""
-
-    def __init__(self, limit: int, claimant: Claimant, timeout: float | None, *, is_single: bool) -> None:
-        self.limit = limit
-        self.claimant = claimant
-        self.timeout = timeout
-        self.is_single = is_single
-
-    def is_called_off_by(self, worker_id: str, claim_id: str | None) -> bool:
-        mine = self.claimant
-        return mine.worker_id == worker_id and mine.claim_id is not None and claim_id in (None, mine.claim_id)
-
-    def answer(self, claimed: list[AttemptedRollout]) -> object:
-        if not self.is_single:
-            return claimed
-        return claimed[0] if claimed else None
-
-    def end(self, clerk: Clerk) -> object:
-        return self.answer([])
-
-
-class EndsWait:
-    """A wait for the ends of rollouts, of which `missing` have not come yet."""
-
-    def __init__(self, rollout_ids: Sequence[str], missing: set[str], timeout: float | None) -> None:
-        self.rollout_ids = rollout_ids
-        self.missing = missing
-        self.timeout = timeout
-
-    def end(self, clerk: Clerk) -> object:
-        return clerk.finished_among(self.rollout_ids)
-
-
-class CompletionsWait:
-    """A wait for any end behind a cursor."""
-
-    def __init__(self, after: int, limit: int, timeout: float | None) -> None:
-        self.after = after
-        self.limit = limit
-        self.timeout = timeout
-
-    def end(self, clerk: Clerk) -> object:
-        return clerk.finished_after(self.after, self.limit)
 
 
 class _Audience:
@@ -157,10 +83,9 @@ class Clerk(Desk):
         self._claim_of: dict[str, Call] = {}  # by worker: the claim that waits and can be called off
         self._deadlines: list[tuple[float, int, Call]] = []
         self._tickets = itertools.count()
-        self._looked_at = self._seen_ends = (
-            0,
-            0,
-        )  # ends and prunings, as of the last look that counts, and of the last
+        # Ends and prunings:
+        self._seen_ends = (0, 0)  # as of the last look
+        self._looked_at = (0, 0)  # as of the last look whose transaction was committed
         # What is owed until it was done in a transaction that was committed:
         self._has_to_look = True
         self._has_to_look_at_leases = True
@@ -197,7 +122,7 @@ class Clerk(Desk):
         self._call_off()
         if isinstance(value, (ClaimWait, EndsWait, CompletionsWait)):
             self._new[call] = value
-            if worker_id := _can_be_called_off(value):
+            if worker_id := who_may_call_off(value):
                 self._new_claim_of[worker_id] = call
             if self._line is not None and isinstance(value, ClaimWait):
                 self._line.append(call)
@@ -296,7 +221,7 @@ class Clerk(Desk):
         self._waits[call] = wait
         if wait.timeout is not None:
             heapq.heappush(self._deadlines, (call.received + wait.timeout, next(self._tickets), call))
-        if worker_id := _can_be_called_off(wait):
+        if worker_id := who_may_call_off(wait):
             self._claim_of[worker_id] = call
 
     def _leave(self, call: Call) -> None:
@@ -442,11 +367,6 @@ class Clerk(Desk):
         self.tables.rollouts.prefetch(rollout_ids)
         entries = (self._ledger.find(rollout_id) for rollout_id in rollout_ids)
         return [self._ledger.handed_out(entry) for entry in entries if entry is not None and entry.is_finished]
-
-
-def _can_be_called_off(wait: Wait) -> str | None:
-    """Return the worker by whose name a wait can be called off, if it can."""
-    return wait.claimant.worker_id if isinstance(wait, ClaimWait) and wait.claimant.claim_id is not None else None
 
 
 def _later(wait: Wait) -> Awaitable[Any]:

@@ -9,7 +9,7 @@ from lightactors.training.stores.queries import Page
 from lightactors.training.stores.sql import schema
 from lightactors.training.stores.sql.database import Database
 
-_COLUMNS = ", ".join(f"r.{name}" for name in schema.ROLLOUTS.names)
+COLUMNS = ", ".join(f"r.{name}" for name in schema.ROLLOUTS.names)
 _EVERYTHING = 2**62
 
 
@@ -33,7 +33,7 @@ def rollouts_query(
         where = f"WHERE {f' {logic} '.join(conditions)}" if conditions else ""
         numbers = f"SELECT number FROM rollouts {where} {_order(page)}"
     sql = (
-        f"SELECT {_COLUMNS}, i.body FROM ({numbers} LIMIT ? OFFSET ?) page"
+        f"SELECT {COLUMNS}, i.body FROM ({numbers} LIMIT ? OFFSET ?) page"
         f" JOIN rollouts r ON r.number = page.number JOIN inputs i ON i.number = r.number {_order(page, 'r.')}"
     )
     return sql, [*parameters, limit, page.offset]

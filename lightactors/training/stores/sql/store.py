@@ -25,11 +25,12 @@ from lightactors.errors import StoreError
 from lightactors.training.records import StoreStatistics
 from lightactors.training.stores.contract import Store, reads
 from lightactors.training.stores.retention import Retention
-from lightactors.training.stores.sql.clerk import Call, Clerk
+from lightactors.training.stores.sql.clerk import Clerk
 from lightactors.training.stores.sql.locations import Connect, location_of
 from lightactors.training.stores.sql.sqlite import Durability
 from lightactors.training.stores.sql.tables import SqlTables
-from lightactors.training.stores.sql.writer import MakeClerk, Reader, Writer
+from lightactors.training.stores.sql.threads import MakeClerk, Reader, Writer
+from lightactors.training.stores.sql.waits import Call
 
 S = TypeVar("S", bound="type[Store]")
 
@@ -166,8 +167,8 @@ class DurableStore(Store):
         call.ask = ask = Ask()
         threads = self._running()
         # Until the writer has made the tables there is nothing to read.
-        worker = next(threads.readers) if only_reads and threads.writer.is_open else threads.writer
-        worker.submit(call)
+        thread = next(threads.readers) if only_reads and threads.writer.is_open else threads.writer
+        thread.submit(call)
         return _reply(ask, call, threads.writer)
 
     def _running(self) -> _Threads:
@@ -219,13 +220,13 @@ class _Threads:
         self.process_id = os.getpid()
 
     def close(self) -> None:
-        for worker in (*self._readers, self.writer):
-            worker.close()
+        for thread in (*self._readers, self.writer):
+            thread.close()
 
     def let_go(self) -> None:
         """Have them end when they have done what has come, and wait for nothing."""
-        for worker in (*self._readers, self.writer):
-            worker.let_go()
+        for thread in (*self._readers, self.writer):
+            thread.let_go()
 
 
 async def _reply(ask: Ask, call: Call, writer: Writer) -> Any:

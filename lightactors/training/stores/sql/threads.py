@@ -11,9 +11,10 @@ from queue import Empty, SimpleQueue
 
 from lightactors.actors.mailbox import Failure, answer_together
 from lightactors.errors import StoreError, StoreUnavailable
-from lightactors.training.stores.sql.clerk import Call, Clerk
+from lightactors.training.stores.sql.clerk import Clerk
 from lightactors.training.stores.sql.database import Database, InDoubt, Interrupted
 from lightactors.training.stores.sql.tables import SqlTables
+from lightactors.training.stores.sql.waits import Call
 
 logger = logging.getLogger("lightactors.store")
 
@@ -35,8 +36,20 @@ class _Closing(Exception):
     """The store is being closed while its database can't be had."""
 
 
-class Worker:
+class _Trial:
+    """A transaction that is tried until it is committed, or its calls have waited for too long."""
+
+    def __init__(self, calls: list[Call], patience: float) -> None:
+        self.calls = calls
+        self.deadline = (calls[0].received if calls else time.monotonic()) + patience
+        self.pause = _PAUSES[0]
+        self.is_in_doubt = False  # whether what was transacted is committed
+
+
+class StoreThread:
     """A thread with a connection of its own, which carries out calls in the order in which they come."""
+
+    is_reader = False
 
     def __init__(self, name: str, database: Database, make_clerk: MakeClerk, patience: float) -> None:
         self._database = database
@@ -127,49 +140,65 @@ class Worker:
 
     def _insist(self, calls: list[Call], transact: Callable[[list[Call]], None]) -> None:
         """Run a transaction until it is committed; what fails altogether is done call by call."""
-        began = calls[0].received if calls else time.monotonic()
-        deadline, pause = began + self._patience, _PAUSES[0]
-        is_in_doubt = False  # whether what was transacted is committed
+        trial = _Trial(calls, self._patience)
         while True:
             try:
-                if self._is_interrupted:
-                    self._database.recover()
-                    if is_in_doubt and self._database.was_committed():
-                        self._is_interrupted = False
-                        break
-                    self._roll_back()
-                    self._is_interrupted = is_in_doubt = False
-                if self._clerk is None:
-                    self._open()
-                transact(calls)
+                if not (self._is_interrupted and self._has_come_about(trial)):
+                    if self._clerk is None:
+                        self._open()
+                    transact(calls)
                 break
             except Interrupted as error:
-                is_in_doubt = is_in_doubt or isinstance(error, InDoubt)
                 self._is_interrupted = True
-                if not is_in_doubt:
-                    self._roll_back()
-                if not (calls or is_in_doubt) or time.monotonic() > deadline:
-                    since = f", and has been for {self._patience:g} s" if calls else ""
-                    cure = "nobody knows whether this call was kept" if is_in_doubt else "try again later"
-                    self._roll_back()
-                    self._give_up(calls, StoreUnavailable(f"{error}{since}; {cure}"))
+                trial.is_in_doubt = trial.is_in_doubt or isinstance(error, InDoubt)
+                if not self._may_go_on(trial, error):
                     return
-                if pause == _PAUSES[0]:
-                    logger.warning("%s; trying again until it can be had", error)
-                if self._closing.wait(pause):
-                    _answer(calls, StoreUnavailable(f"the store was closed while {error}"))
-                    raise _Closing from None
-                pause = min(2 * pause, _PAUSES[1])
+                self._pause(trial, error)
             except Exception as error:
-                self._roll_back()
-                if len(calls) <= 1 or isinstance(error, StoreUnavailable):
-                    self._give_up(calls, error)
-                else:
-                    for call in calls:
-                        self._insist([call], transact)
+                self._fail(calls, error, transact)
                 return
         # Not in what is tried again: it has happened.
         self._conclude()
+
+    def _has_come_about(self, trial: _Trial) -> bool:
+        """Make the connection fit again; tell whether the transaction was committed, though nobody knew."""
+        self._database.recover()
+        was_committed = trial.is_in_doubt and self._database.was_committed()
+        if not was_committed:
+            self._roll_back()
+            trial.is_in_doubt = False
+        self._is_interrupted = False
+        return was_committed
+
+    def _may_go_on(self, trial: _Trial, error: Interrupted) -> bool:
+        """Tell whether an interrupted transaction is to be tried again; if not, its calls are given up."""
+        if not trial.is_in_doubt:
+            self._roll_back()
+        if (trial.calls or trial.is_in_doubt) and time.monotonic() <= trial.deadline:
+            return True
+        since = f", and has been for {self._patience:g} s" if trial.calls else ""
+        cure = "nobody knows whether this call was kept" if trial.is_in_doubt else "try again later"
+        self._roll_back()
+        self._give_up(trial.calls, StoreUnavailable(f"{error}{since}; {cure}"))
+        return False
+
+    def _pause(self, trial: _Trial, error: Interrupted) -> None:
+        """Wait before the next attempt, each time longer; raise `_Closing` if the store is closed meanwhile."""
+        if trial.pause == _PAUSES[0]:
+            logger.warning("%s; trying again until it can be had", error)
+        if self._closing.wait(trial.pause):
+            _answer(trial.calls, StoreUnavailable(f"the store was closed while {error}"))
+            raise _Closing from None
+        trial.pause = min(2 * trial.pause, _PAUSES[1])
+
+    def _fail(self, calls: list[Call], error: Exception, transact: Callable[[list[Call]], None]) -> None:
+        """Find out which calls have made a transaction fail: each is tried alone."""
+        self._roll_back()
+        if len(calls) <= 1 or isinstance(error, StoreUnavailable):
+            self._give_up(calls, error)
+        else:
+            for call in calls:
+                self._insist([call], transact)
 
     def _give_up(self, calls: list[Call], error: Exception) -> None:
         if not calls or isinstance(error, StoreUnavailable):
@@ -194,8 +223,6 @@ class Worker:
             self._database.close()
             raise
 
-    is_reader = False
-
     def _roll_back(self) -> None:
         self._database.rollback()
         if self._clerk is not None:
@@ -203,7 +230,7 @@ class Worker:
             self._clerk.rolled_back()
 
 
-class Writer(Worker):
+class Writer(StoreThread):
     """The thread that writes: whatever has come while the last transaction was being committed is the next one."""
 
     def _open(self) -> None:
@@ -257,7 +284,7 @@ class Writer(Worker):
         self._database.commit()
 
 
-class Reader(Worker):
+class Reader(StoreThread):
     """A thread that reads what is committed, and waits for no write."""
 
     is_reader = True
