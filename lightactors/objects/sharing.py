@@ -19,7 +19,8 @@ from weakref import WeakKeyDictionary
 
 from lightactors.actors.mailbox import Ask
 from lightactors.actors.starting import make_cell
-from lightactors.buffers import Leaf
+from lightactors.buffers import NEEDS_WRITABLE, Leaf, is_exact, leaf_of, value_of
+from lightactors.codec import LARGE
 from lightactors.errors import LinkError, ObjectError, ObjectLost
 from lightactors.objects.client import Client, Held, Lease
 from lightactors.objects.copying import address_of
@@ -283,15 +284,29 @@ class Sharing:
 
     # What processes are spawned with
 
-    def persistent_id(self, ref: AnyObjectRef) -> object:
-        assert isinstance(ref, ObjectRef)
-        if not isinstance(ref.held, Held):
-            raise ObjectError(f"{ref!r} is on another host; get it, and pass the value or a ref of your own")
-        return "object", ref.id, ref.size
+    def persistent_id(self, value: object, kept: list[Any] | None) -> object:
+        if isinstance(value, ObjectRef):
+            if not isinstance(value.held, Held) or not self.store.is_home(value.held.client):
+                raise ObjectError(f"{value!r} is another program's; get it, and pass the value or a ref of your own")
+            return "object", value.id, value.size
+        leaf = leaf_of(value) if is_exact(value) else None
+        placed = None if leaf is None or leaf.nbytes < LARGE or kept is None else self.place(leaf, None)
+        if leaf is None or placed is None or kept is None:
+            return None
+        content, wire = placed
+        content.settle()
+        kept.append(content)
+        return "bytes", leaf.kind, leaf.facts, wire
 
     def persistent_load(self, pid: Any) -> object:
-        _, id, size = pid
-        return ObjectRef(self.store.home.hold(id), id, size)
+        what, *facts = pid
+        if what == "object":
+            id, size = facts
+            return ObjectRef(self.store.home.hold(id), id, size)
+        kind, about, (first, second, offset, size) = facts
+        view = self.store.view_now(self.store.home.hold((first, second)))
+        whole = self.store.home.private(view) if kind in NEEDS_WRITABLE else view
+        return value_of(kind, about, whole[offset : offset + size], trusted=True)
 
     # Lending
 

@@ -49,6 +49,7 @@ class ProcessCell(ChildElsewhere):
     __slots__ = (
         "_exit",
         "_is_pushed",
+        "_kept",
         "_line",
         "_output",
         "_over",
@@ -64,10 +65,12 @@ class ProcessCell(ChildElsewhere):
         super().__init__(name, owner, spec, node)
         self._on_start = self._launch
         self._on_stop = self._see_it_end
+        # What lies in the object store for the process, and for the next one if it is started again.
+        self._kept: list[Any] | None = [] if self._has_our_store() else None
         self._payload = pack(
             HandOver(spec.kind, spec.args, spec.kwargs, name, owner.path, spec.options.mailbox, self.ladder),
             self.path,
-            node.persistent_id,
+            partial(node.persistent_id, kept=self._kept),
         )
 
     def _be_new(self) -> None:
@@ -106,7 +109,7 @@ class ProcessCell(ChildElsewhere):
         with contextlib.suppress(BrokenPipeError):  # it has died already; how, the guardian will say
             process.link.send(preamble(self.loop.backend))
         link = self._line = await self.node.open(process.link, _Voice(self), label=self.path)
-        if self.options.limits is None or self.options.limits.user is None:
+        if self._has_our_store():
             self.node.sharing.welcome(link)
         link.hand_over(self._payload)
         await self._started.wait()
@@ -114,6 +117,10 @@ class ProcessCell(ChildElsewhere):
             await self._see_it_end()
             raise self._how_it_died() or SpawnError(f"{self.kind} {self.path} ended while it started")
         self.attach(link, ROOT)
+
+    def _has_our_store(self) -> bool:
+        """Tell whether the process may read the program's objects: not if it is to be another user's."""
+        return self.options.limits is None or self.options.limits.user is None
 
     async def _pid_of(self, process: Process) -> int:
         told = Flag()

@@ -23,7 +23,7 @@ from lightactors.actors import system as systems
 from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
-from lightactors.codec import MALFORMED, AnyObjectRef, Arrivals, Codec, MessageCodec, MethodCodec, Parcel
+from lightactors.codec import LARGE, MALFORMED, AnyObjectRef, Arrivals, Codec, MessageCodec, MethodCodec, Parcel
 from lightactors.contract import Behaviour, Contract, Method, Role, contract_of, is_actor_class, message_classes
 from lightactors.errors import CannotTravel, ConfigurationError, LinkLost, UnknownHandler
 from lightactors.remote import carrier, failures, frames
@@ -179,14 +179,17 @@ class Node:
     def refs(self, link: Link | None) -> LinkRefs:
         return LinkRefs(self, link)
 
-    def persistent_id(self, value: object) -> object:
+    def persistent_id(self, value: object, kept: list[Any] | None = None) -> object:
         """Return what stands for a ref in a pickle, as `pickle.Pickler.persistent_id` does; None for no ref.
 
-        It names the actor's class, and is for `persistent_load` at the other end of one of this node's links.
+        It names the actor's class, and is for `persistent_load` at the other end of one of this node's links. Where
+        that end has the program's object store, a large array is put there too: `kept` gets what keeps it.
         """
+        if isinstance(value, AnyObjectRef) or (kept is not None and getattr(value, "nbytes", 0) >= LARGE):
+            return self.sharing.persistent_id(value, kept)
         wire = self.refs(None).leave(value)
         if wire is None:
-            return self.sharing.persistent_id(value) if isinstance(value, AnyObjectRef) else None
+            return None
         cell = cell_of(value, "a pickle")
         if isinstance(value, Ref):
             behaviour: Behaviour[Any, ...] = cell.behaviour  # type: ignore[attr-defined]
