@@ -162,9 +162,9 @@ class Client:
             self.error = str(error)
             self._backlog.clear()
 
-    def close(self) -> None:
+    def close(self, why: str = "the line is closed") -> None:
         """End the line: what this process holds is let go of, its views stay as they are while they last."""
-        self._lose("it is closed")
+        self._lose(why)
         self._socket.close()
 
     # Asking
