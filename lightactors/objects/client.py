@@ -211,9 +211,9 @@ class Client:
         if self.error is None:
             self.error = str(error)
 
-    def close(self) -> None:
+    def close(self, why: str = "the line is closed") -> None:
         """End the line: what this process holds is let go of, its views stay as they are while they last."""
-        self._lose("it is closed")
+        self._lose(why)
         self._socket.close()
 
     # Asking
