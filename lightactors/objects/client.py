@@ -560,6 +560,7 @@ class Client:
         else:
             self._socket, self.number, self._numbers = twin.detach(), twin.number, itertools.count(1)
             self._is_in = False
+            self.tell(Op.AM, os.getpid())
 
 
 id_of = id

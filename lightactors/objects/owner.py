@@ -143,6 +143,7 @@ class Owner:
             Op.DEPOSIT: self._deposited,
             Op.TAKE: self._taken,
             Op.FORK: self._forked,
+            Op.AM: lambda _, client, record: client.facts.update(pid=record[2]),
             Op.LEASE: self._lease,
             Op.PIN: self._pin,
             Op.CONTAINS: self._contains,
