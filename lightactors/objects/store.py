@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
+import pickle
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -311,7 +314,11 @@ class Draft:
         self._parts = parts
         client.fill(lease, parts)
         start = lease.offset + parts.offsets[0]
-        self.view = client.writable(start, parts.leaves[0].nbytes)
+        memory = client.writable(start, parts.leaves[0].nbytes)
+        window = (ctypes.c_ubyte * memory.nbytes).from_address(address_of(memory))
+        window.memory = memory  # type: ignore[attr-defined]  # `from_address` keeps nothing alive
+        self._window = weakref.ref(window)
+        self.view = pickle.PickleBuffer(window).raw()
         """The object's memory, to be written to until it is sealed."""
 
     def seal(self) -> ObjectRef[memoryview]:
@@ -330,12 +337,13 @@ class Draft:
         lease = self._lease
         if lease is None:
             raise ObjectError(f"the draft was sealed or discarded before, and can't be {how}; create another one")
-        try:
+        with contextlib.suppress(BufferError):
             self.view.release()
-        except BufferError:
+        # numpy's arrays share what the view refers to, and don't keep that from being released.
+        if self._window() is not None:
             raise ObjectError(
                 f"the draft can't be {how} while an array still refers to its view; `del` the array before"
-            ) from None
+            )
         self._lease = None
         return lease
 
