@@ -73,8 +73,12 @@ class Founder:
                 status = self._start().wait()
                 if self._is_closing():
                     return
-                logger.error("the object store's process ended with %s: all objects are lost, their views stay", status)
-                if time.monotonic() - started < _LIVED:
+                is_last = time.monotonic() - started < _LIVED
+                then = f"; there is none any more, for it has lived less than {_LIVED:g} s" if is_last else ""
+                logger.error(
+                    "the object store's process ended with %s: all objects are lost, their views stay%s", status, then
+                )
+                if is_last:
                     return
 
     def _somebody_comes(self) -> bool:

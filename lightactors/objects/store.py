@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import json
 import threading
+import weakref
 from collections.abc import Callable
+from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -93,6 +95,8 @@ class ObjectStore:
             with self._lock:
                 client = self._clients.get(name)
                 if client is None or client.error is not None:
+                    if client is not None:
+                        client.close()
                     client = self._clients[name] = Client(name, self._label)
         return client
 
@@ -149,7 +153,10 @@ class ObjectStore:
         elif status is Status.QUOTA:
             text = "this process has its quota already; release some, or raise ObjectLimits(quota=...)"
         else:
-            text = f"none became free within {within:g} s: {figures.in_words(_HOLDERS)}"
+            text = (
+                f"none became free within {within:g} s: {figures.in_words(_HOLDERS)}. Release refs, let go of arrays, "
+                "or give it more by open_system(objects=ObjectLimits(capacity=...))"
+            )
         return ObjectStoreFull(f"the object store has no {in_words(size)} for another object: {text}", figures)
 
     async def create(self, size: int, *, within: float = WITHIN) -> Draft:
@@ -279,8 +286,10 @@ class Draft:
         self._lease: Lease | None = lease
         self._parts = parts
         client.fill(lease, parts)
-        start = lease.offset + parts.offsets[0]
-        self.view = client.writable(start, parts.leaves[0].nbytes)
+        start, size = lease.offset + parts.offsets[0], parts.leaves[0].nbytes
+        # Slices and arrays of a view are no exports of it that `release` would see; but they all keep this alive.
+        self._window: Any = (ctypes.c_ubyte * size).from_buffer(client.writable(start, size))
+        self.view = PickleBuffer(self._window).raw()
         """The object's memory, to be written to until it is sealed."""
 
     def seal(self) -> ObjectRef[memoryview]:
@@ -299,14 +308,24 @@ class Draft:
         lease = self._lease
         if lease is None:
             raise ObjectError(f"the draft was sealed or discarded before, and can't be {how}; create another one")
+        if not self._is_alone():
+            raise ObjectError(
+                f"the draft can't be {how} while an array or a slice of its view is there; `del` what you wrote with"
+            )
+        self._lease = None
+        return lease
+
+    def _is_alone(self) -> bool:
+        """Release the view; tell whether nobody else can write to the memory. If somebody can, open another view."""
         try:
             self.view.release()
         except BufferError:
-            raise ObjectError(
-                f"the draft can't be {how} while an array still refers to its view; `del` the array before"
-            ) from None
-        self._lease = None
-        return lease
+            return False
+        window, self._window = weakref.ref(self._window), None
+        self._window = window()
+        if self._window is not None:
+            self.view = PickleBuffer(self._window).raw()
+        return self._window is None
 
     def __repr__(self) -> str:
         return f"<draft {'over' if self._lease is None else in_words(self._parts.size)}>"
