@@ -102,7 +102,7 @@ class ObjectStore:
 
     async def _close(self) -> None:
         for client in self._clients.values():
-            client.close(f"the block of system {self._system.name!r} has ended")
+            client.close(f"system {self._system.name!r} has ended")
         if self._founder is not None:
             await anyio.to_thread.run_sync(self._founder.close)
 

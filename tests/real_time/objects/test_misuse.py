@@ -19,6 +19,7 @@ from lightactors.errors import (
     ObjectLost,
     ObjectReleased,
     ObjectStoreFull,
+    WrongCall,
 )
 
 MIB = 2**20
@@ -34,6 +35,14 @@ class Guest:
     def what(self) -> str:
         return type(self.luggage).__name__
 
+    @la.handler
+    def add(self, array: np.ndarray) -> float:
+        return float(array.sum())
+
+    @la.handler
+    async def add_object(self, ref: la.ObjectRef[np.ndarray]) -> float:
+        return float((await la.get(ref)).sum())
+
 
 async def test_get_says_what_it_takes() -> None:
     ref = await la.put([1])
@@ -46,7 +55,7 @@ async def test_get_says_what_it_takes() -> None:
         with pytest.raises(ObjectError, match=r"^get\(") as raised:
             await la.get(value)
         assert str(raised.value).endswith(cure)
-    pending.close()  # type: ignore[attr-defined]
+    pending.close()
 
 
 async def test_ref_that_is_used_like_its_value_says_how_to_get_that() -> None:
@@ -77,7 +86,7 @@ async def test_ref_whose_system_has_ended_says_so(use: Callable[[Any], Any]) -> 
     async with la.open_system("theirs"):
         ref = await la.put([1])
     if use is la.get:
-        with pytest.raises(ObjectLost, match="the block of system 'theirs' has ended"):
+        with pytest.raises(ObjectLost, match="system 'theirs' has ended"):
             await use(ref)
     else:
         assert await use(ref) is False
@@ -167,9 +176,18 @@ async def test_process_is_spawned_with_whatever_can_be_pickled(luggage: object) 
         assert await guest.what() == type(luggage).__name__
 
 
+async def test_ref_and_value_are_not_sent_for_each_other() -> None:
+    async with la.open_system():
+        guest: Any = await la.options(place="process").spawn(Guest, None)
+        with pytest.raises(WrongCall, match=r"a ref of an object; send await get\(ref\), or annotate it as ObjectRef"):
+            await guest.add(await la.put(np.ones(3)))
+        with pytest.raises(WrongCall, match=r"no ref of an object, but a ndarray; the sender is to put\(\) it first"):
+            await guest.add_object(np.ones(3))
+
+
 def test_names_that_are_elsewhere_are_told() -> None:
     module: Any = la.objects
-    with pytest.raises(AttributeError, match="has no attribute 'put'; it is lightactors.put"):
+    with pytest.raises(AttributeError, match=r"has no attribute 'put'; it is lightactors\.put"):
         _ = module.put
-    with pytest.raises(AttributeError, match="has no attribute 'puts'$"):
+    with pytest.raises(AttributeError, match=r"has no attribute 'puts'$"):
         _ = module.puts
