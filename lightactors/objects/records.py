@@ -45,6 +45,8 @@ class Op(IntEnum):
     CLOSE = 11  # it (inbox)
     DEPOSIT = 12  # it is on its way to that inbox (id, inbox)
     TAKE = 13  # it has come: the hold is mine now, and not the inbox's (id, inbox)
+    FORK = 14  # a copy of me has all that I hold and view at this moment (its number, which it greets with)
+    AM = 15  # this process (its id; a fork has greeted before it was one)
     # Asked by a client
     LEASE = 20  # space [most, least, whether to wait for it; offset, size, whether its pages are new]
     PIN = 21  # I will have a view of it [id; offset, size; a file's descriptor comes along if it was spilled]

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -96,7 +96,7 @@ class ObjectStore:
                 client = self._clients.get(name)
                 if client is None or client.error is not None:
                     if client is not None:
-                        client.close()
+                        client.hang_up()
                     client = self._clients[name] = Client(name, self._label)
         return client
 
@@ -119,7 +119,13 @@ class ObjectStore:
             except (Slow, Refused):
                 pass  # what comes now waits
         lease = await self.lease(parts.size, within)
-        return _ref(await anyio.to_thread.run_sync(client.put_into, lease, parts), parts.size)
+        held: Held | None = None
+        try:
+            held = await anyio.to_thread.run_sync(client.put_into, lease, parts)
+        finally:
+            if held is None:  # cancelled before it began
+                client.give_back_rest(lease)
+        return _ref(held, parts.size)
 
     def lease_now(self, size: int) -> Lease | None:
         """Return space without waiting for longer than a write to the disk takes; None: there is no room."""
@@ -137,7 +143,7 @@ class ObjectStore:
         """Return space for an object; wait for it if need be. Raises `ObjectStoreFull` and `ObjectLost`."""
         client = self.home
         try:
-            return await _patiently(lambda patience: client.lease(size, patience=patience))
+            return await _patiently(lambda patience: client.lease(size, patience=patience), client.give_back)
         except Refused as refused:
             if refused.status is Status.FULL:
                 lease = await _Wait(client, size).within(within)
@@ -217,14 +223,14 @@ def _figures(descriptor: int) -> Figures:
         return Figures.of(json.load(file))
 
 
-async def _patiently(act: Callable[[float], T]) -> T:
-    """Do what is answered in microseconds right here; if it is not, wait in a thread."""
+async def _patiently(act: Callable[[float], T], undo: Callable[[T], object] = lambda _: None) -> T:
+    """Do what is answered in microseconds right here; if it is not, wait in a thread; `undo` what comes too late."""
     try:
         return act(PATIENCE)
     except Slow:
         pass
     try:
-        return await anyio.to_thread.run_sync(act, _ANSWERS_WITHIN, abandon_on_cancel=True)
+        return await _Errand(act, undo).within(_ANSWERS_WITHIN)
     except Slow:
         raise ObjectLost(
             f"the object store has not answered for {_ANSWERS_WITHIN:g} s; is its process stopped?"
@@ -235,6 +241,38 @@ def _silent(client: Client) -> ObjectLost:
     return ObjectLost(f"object store {client.name} has not answered for {_SYNC:g} s; is its process stopped?")
 
 
+class _Errand(Generic[T]):
+    """What is done in a thread for who may be cancelled: its result is undone if nobody is there to have it."""
+
+    def __init__(self, act: Callable[[float], T], undo: Callable[[T], object]) -> None:
+        self._act = act
+        self._undo = undo
+        self._lock = threading.Lock()
+        self._results: list[T] = []
+        self._is_over = False
+
+    async def within(self, seconds: float) -> T:
+        try:
+            await anyio.to_thread.run_sync(self._run, seconds, abandon_on_cancel=True)
+            return self._results.pop()
+        finally:
+            self._end()
+
+    def _run(self, seconds: float) -> None:
+        result = self._act(seconds)
+        with self._lock:
+            self._results.append(result)
+        if self._is_over:
+            self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._is_over = True
+            left, self._results = self._results, []
+        for result in left:
+            self._undo(result)
+
+
 class _Wait:
     """Waiting for memory, over a line of its own: what it gets and nobody wants any more, ends with that."""
 
@@ -242,40 +280,31 @@ class _Wait:
         self._client = client
         self._size = size
         self._line = Client(client.name, f"{client.label}, waiting")
-        self._lock = threading.Lock()
-        self._is_over = False
 
     async def within(self, seconds: float) -> Lease | None:
         """Return the lease; None: there was none in time."""
-        lease: Lease | None = None
         try:
-            lease = await anyio.to_thread.run_sync(self._wait, seconds, abandon_on_cancel=True)
+            return await _Errand(self._wait, self._give_back).within(seconds)
         finally:
-            self._end()
-        return lease
+            self._line.hang_up()
+
+    def _give_back(self, lease: Lease | None) -> None:
+        if lease is not None:
+            self._client.give_back(lease)
 
     def now(self, seconds: float) -> Lease | None:
         """Return the lease without leaving this thread."""
         try:
             return self._wait(seconds)
         finally:
-            self._end()
+            self._line.hang_up()
 
     def _wait(self, seconds: float) -> Lease | None:
         try:
             lease = self._line.lease(self._size, waits=True, patience=seconds)
-        except (Slow, Refused, ObjectLost):
+            return lease if self._client.adopt(self._line, lease) else None  # else it went with the line: cancelled
+        except (Slow, Refused):
             return None
-        with self._lock:
-            if self._is_over:  # cancelled: the lease goes with the line
-                return None
-            self._client.adopt(self._line, lease)
-        return lease
-
-    def _end(self) -> None:
-        with self._lock:
-            self._is_over = True
-        self._line.hang_up()
 
 
 class Draft:
