@@ -1,4 +1,4 @@
-"""The command line: `lightactors store | runner | run | status | stop | protogen`."""
+"""The command line: `lightactors store | runner | run | status | objects | stop | protogen`."""
 
 from __future__ import annotations
 

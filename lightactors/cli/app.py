@@ -20,7 +20,7 @@ from lightactors.address import Address
 from lightactors.cli import options, running, scripts, stores
 from lightactors.cli.access import access, tls_of
 from lightactors.cli.exits import CommandError, Exit, exit_of, line_of, table
-from lightactors.cli.options import Debug, TlsCa, TlsCert, TlsKey, TokenFile
+from lightactors.cli.options import AsJson, Debug, Interval, NodeAddress, TlsCa, TlsCert, TlsKey, TokenFile, Watch
 
 PROGRAM = "lightactors"
 
@@ -300,18 +300,10 @@ def run(
     epilog=_example("lightactors status grpc://127.0.0.1:4747", "lightactors status $ADDRESS --json | jq .store")
 )
 def status(
-    address: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ADDRESS",
-            envvar="LIGHTACTORS_STORE",
-            show_default=False,
-            help="The node: grpc://HOST:PORT, grpcs:// or unix:PATH. Default: as for a runner's --store.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, with every figure.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
-    interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often with --watch.")] = 1.0,
+    address: NodeAddress = None,
+    as_json: AsJson = False,
+    watch: Watch = False,
+    interval: Interval = 1.0,
     token_file: TokenFile = None,
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
@@ -324,9 +316,46 @@ def status(
     from lightactors.cli import looking
 
     if watch:
-        anyio.run(partial(looking.watch, way, interval))
+        anyio.run(looking.watch, way, looking.status, interval)
     else:
-        anyio.run(partial(looking.show, way, as_json=as_json))
+        anyio.run(partial(looking.show, way, looking.status, as_json=as_json))
+
+
+@app.command(
+    epilog=_example(
+        "lightactors objects grpc://127.0.0.1:4747",
+        "lightactors objects unix:run.sock --sort age --limit 5",
+        "lightactors objects $ADDRESS --json | jq .object_store.used",
+    )
+)
+def objects(
+    address: NodeAddress = None,
+    sort: Annotated[Literal["size", "age"], typer.Option(help="The largest objects first, or the oldest.")] = "size",
+    limit: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="How many objects to show.")] = 20,
+    as_json: AsJson = False,
+    watch: Watch = False,
+    interval: Interval = 1.0,
+    token_file: TokenFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    debug: Debug = False,
+) -> None:
+    """Show what a node's object store holds.
+
+    First the whole; then its processes, those that have put most first; then its objects, with the processes that
+    have put, hold and view them, by their pids.
+    """
+    running.prepare()
+    way = access(address or options.store_default(), "viewer", token_file, tls_ca, tls_cert, tls_key)
+    from lightactors.cli import looking
+    from lightactors.cli.objects import look
+
+    glance = partial(look, order=sort, limit=limit)
+    if watch:
+        anyio.run(looking.watch, way, glance, interval)
+    else:
+        anyio.run(partial(looking.show, way, glance, as_json=as_json))
 
 
 @app.command(

@@ -1,11 +1,11 @@
-"""`lightactors status`: what is on a node, once or again and again."""
+"""Looking at a node, once or again and again; and what `lightactors status` looks at."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn, Protocol, TypeAlias
 
 import anyio
 import typer
@@ -24,24 +24,34 @@ _PATIENCE = 2.0
 """Seconds that a node has to answer before it is said that it does not."""
 
 
-async def show(access: Access, *, as_json: bool) -> None:
-    """Print a node's status once."""
+class Sight(Protocol):
+    """What was seen of a node."""
+
+    def lines(self) -> list[str]: ...
+    def json(self) -> str: ...
+
+
+Look: TypeAlias = Callable[[Access, la.RemoteNode], Awaitable[Sight]]
+
+
+async def show(access: Access, look: Look, *, as_json: bool) -> None:
+    """Print once what a look at a node sees."""
     async with await access.connect() as node:
-        status = await look(access, node)
-    typer.echo(status.json() if as_json else "\n".join(status.lines()))
+        sight = await look(access, node)
+    typer.echo(sight.json() if as_json else "\n".join(sight.lines()))
 
 
-async def watch(access: Access, interval: float) -> None:
-    """Draw a node's status until cancelled, in place if that is a terminal; also while the node is gone."""
+async def watch(access: Access, look: Look, interval: float) -> None:
+    """Draw what is seen of a node until cancelled, in place if that is a terminal; also while the node is gone."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        await _redraw(access, interval, lambda lines: typer.echo("\n".join([*lines, ""])))
+        await _redraw(access, look, interval, lambda lines: typer.echo("\n".join([*lines, ""])))
     logging.getLogger("lightactors").setLevel(logging.ERROR)  # the drawing says it already when a link is lost
     with Live(console=console, auto_refresh=False) as live:
-        await _redraw(access, interval, lambda lines: live.update(Text("\n".join(lines)), refresh=True))
+        await _redraw(access, look, interval, lambda lines: live.update(Text("\n".join(lines)), refresh=True))
 
 
-async def _redraw(access: Access, interval: float, draw: Callable[[list[str]], object]) -> NoReturn:
+async def _redraw(access: Access, look: Look, interval: float, draw: Callable[[list[str]], object]) -> NoReturn:
     async with await access.connect() as node:
         lines: list[str] = []
         while True:
@@ -55,7 +65,7 @@ async def _redraw(access: Access, interval: float, draw: Callable[[list[str]], o
             await anyio.sleep(interval)
 
 
-async def look(access: Access, node: la.RemoteNode) -> Status:
+async def status(access: Access, node: la.RemoteNode) -> Status:
     """Ask a node for all that a status has."""
     tree = await node.survey()
     store, workers = await _store_of(node)

@@ -46,6 +46,22 @@ Debug: TypeAlias = Annotated[
     bool, typer.Option("--debug", callback=_set_debug, envvar=DEBUG, help="Show an error with its traceback.")
 ]
 
+NodeAddress: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ADDRESS",
+        envvar="LIGHTACTORS_STORE",
+        show_default=False,
+        help="The node: grpc://HOST:PORT, grpcs:// or unix:PATH. Default: as for a runner's --store.",
+    ),
+]
+
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print it as JSON, with every figure.")]
+
+Watch: TypeAlias = Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")]
+
+Interval: TypeAlias = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often with --watch.")]
+
 TokenFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(

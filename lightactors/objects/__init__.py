@@ -24,7 +24,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     # Imported late: the owner's process is of this package, too, and has the standard library alone.
     if name not in _HOME:
-        raise AttributeError(f"module 'lightactors.objects' has no attribute {name!r}")
+        where = f"; it is lightactors.{name}" if name in ("ObjectRef", "get", "put", "release") else ""
+        raise AttributeError(f"module 'lightactors.objects' has no attribute {name!r}{where}")
     return getattr(importlib.import_module(f"lightactors.objects.{_HOME[name]}"), name)
 
 

@@ -6,6 +6,7 @@ what was not yet seen to come in (DEPOSIT), for the two are told by different pr
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -157,7 +158,7 @@ class Books:
             client.pins[id] = 1
             self.unpin(client, id)
         self._close(client)
-        for found in self.objects.values():
+        for found in self.all_objects():
             if found.maker is client:
                 found.maker = None
         self.tally.reclaimed_bytes += before - self.arena.used
@@ -166,6 +167,8 @@ class Books:
 
     def lease(self, client: Client, most: int, least: int, align: int) -> Grant | Status:
         """Let a client write to space of its own."""
+        if not 0 < least <= most:
+            return Status.NOT_SO
         if least > self.arena.capacity:
             return Status.TOO_LARGE
         if self.quota is not None:
@@ -192,17 +195,24 @@ class Books:
     # Objects
 
     def seal(self, client: Client, id: Id, offset: int, size: int, now: float, *, is_cached: bool = False) -> bool:
-        """Make an object of the front of a lease; False: it is none of this client's, or too small, or the id taken."""
+        """Make an object of the front of a lease; False: it is none of this client's, or too small.
+
+        What is brought here twice, because it was deleted or two did it at once, is what is there already.
+        """
         room = client.leases.get(offset)
-        if room is None or size > room or id in self.objects or id in self._lingering:
+        if room is None or not 0 < size <= room:
             return False
         del client.leases[offset]
         rest = self.arena.split(offset, size) if size <= room - GRAIN else None
         if rest is not None:
             client.leases[rest] = self.arena.size_of(rest)
-        room = self.arena.size_of(offset)
-        self.objects[id] = Object(id, offset, size, room, client, now, is_cached)
-        client.made += room
+        if id in self.objects or id in self._lingering:
+            self.arena.free(offset)
+            self._revive(id)
+        else:
+            room = self.arena.size_of(offset)
+            self.objects[id] = Object(id, offset, size, room, client, now, is_cached)
+            client.made += room
         self.tally.puts += 1
         self.tally.put_bytes += size
         self._add(client, id, 1)
@@ -210,11 +220,22 @@ class Books:
             self.give_up(fetcher, id)
         return True
 
+    def _revive(self, id: Id) -> None:
+        """Let everybody find again what was deleted, if only views of it are left."""
+        found = self._lingering.pop(id, None)
+        if found is not None:
+            found.is_gone = False
+            self.objects[id] = found
+
     def delete(self, id: Id) -> bool:
         """Drop an object, whoever holds it. Its views stay, and with them its space."""
         found = self.objects.get(id)
         if found is None:
             return False
+        # Nobody holds it any more: it may be brought here again, and who does so is the first.
+        for account in (*self.clients.values(), *self.inboxes.values()):
+            account.counts.pop(id, None)
+        found.holders = 0
         self._forget(found)
         return True
 
@@ -256,14 +277,14 @@ class Books:
 
     # Holds
 
-    def hold(self, account: Account, id: Id) -> bool:
+    def hold(self, client: Client, id: Id) -> bool:
         if id not in self.objects:
             return False
-        self._add(account, id, 1)
+        self._add(client, id, 1)
         return True
 
-    def drop(self, account: Account, id: Id, times: int) -> None:
-        self._add(account, id, -times)
+    def drop(self, client: Client, id: Id, times: int) -> None:
+        self._add(client, id, -min(times, client.counts[id]))  # it may be another one under the same id
 
     def take(self, client: Client, id: Id, inbox: Id) -> None:
         """Move a hold from an inbox to its client; perhaps before it is seen to have come there."""
@@ -394,14 +415,21 @@ class Books:
         self.tally.evicted += 1
         return True
 
-    def victims(self, size: int) -> list[Object]:
-        """Choose objects of that many bytes or more, if there are so many, to be written to a file; see `spilled`."""
+    def victims(self, size: int, most: float = math.inf) -> list[Object]:
+        """Choose objects to be written to a file, of that many bytes or more if there are so many; see `spilled`.
+
+        They are not more than `most` bytes.
+        """
         chosen: list[Object] = []
-        while size > 0 and self._idle:
-            _, found = self._idle.popitem(last=False)
-            found.is_leaving = True
+        for found in self._idle.values():
+            if size <= 0 or found.room > most:
+                break
             chosen.append(found)
             size -= found.room
+            most -= found.room
+        for found in chosen:
+            found.is_leaving = True
+            del self._idle[found.id]
         return chosen
 
     def spilled(self, found: Object, file: File, offset: int, room: int) -> None:

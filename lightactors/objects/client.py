@@ -7,6 +7,7 @@ in time is waited for in a thread: see `store`.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import errno
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.02
 """Seconds that a loop may be kept by an owner that does not answer."""
+
+_PRESS = 100
+"""Milliseconds after which it is looked whether a line that takes nothing is still there."""
 
 _ROOM = 4 * 2**20
 """Bytes that are leased at once for small objects."""
@@ -110,6 +114,7 @@ class Client:
         self._lock = threading.RLock()
         self._flushing = threading.Lock()
         self._backlog: deque[bytes] = deque()
+        self._is_pressing = False  # a thread sees to it that the backlog is said
         self._late: dict[int, Callable[[Answer], object]] = {}  # what is done about an answer that comes too late
         self._serials = itertools.count(1)
         self._numbers = itertools.count(1)
@@ -142,6 +147,25 @@ class Client:
                 return
         self._backlog.append(packet)
         self._flush()
+        if self._backlog and not self._is_pressing:
+            # Nobody here may have anything to say for long, and what was said last is that a view was closed, say. Not
+            # a `Thread`, whose start waits: garbage may be collected anywhere.
+            self._is_pressing = True
+            _thread.start_new_thread(self._press, ())
+
+    def _press(self) -> None:
+        """Say the rest as soon as it is taken; on a thread of its own."""
+        while True:
+            with contextlib.suppress(OSError, ValueError):  # the line was closed
+                poll = select.poll()
+                poll.register(self._socket, select.POLLOUT)
+                while self._backlog and self.error is None:
+                    poll.poll(_PRESS)
+                    self._flush()
+            self._is_pressing = False
+            if not self._backlog or self.error is not None:
+                return
+            self._is_pressing = True  # who has found it so has left a packet here, and no thread to say it
 
     def _flush(self) -> None:
         if not self._flushing.acquire(blocking=False):
@@ -150,7 +174,7 @@ class Client:
             while self._backlog:
                 self._socket.send(self._backlog[0])
                 self._backlog.popleft()
-        except BlockingIOError:
+        except (BlockingIOError, IndexError):  # or the line was lost meanwhile
             pass
         except OSError as error:
             self._lose(error)
@@ -162,9 +186,9 @@ class Client:
             self.error = str(error)
             self._backlog.clear()
 
-    def close(self) -> None:
+    def close(self, why: str = "the line is closed") -> None:
         """End the line: what this process holds is let go of, its views stay as they are while they last."""
-        self._lose("it is closed")
+        self._lose(why)
         self._socket.close()
 
     # Asking
@@ -488,6 +512,7 @@ class Client:
         self._socket.close()
         self._lock, self._flushing = threading.RLock(), threading.Lock()
         self._backlog.clear()
+        self._is_pressing = False
         self._late.clear()
         self._room = Lease(0, 0)  # the parent's
         if self._copier is not None:

@@ -67,13 +67,22 @@ class Figures(Struct, frozen=True, kw_only=True):
     waiting: int  # puts that wait for memory
     total_objects: int
     counters: Counters
-    processes: list[ProcessFigures] = msgspec.field(name="clients")
+    processes: list[ProcessFigures]
     objects: list[ObjectFigures]
 
     @classmethod
     def of(cls, facts: Any) -> Figures:
         """Return the figures that were sent."""
         return msgspec.convert(facts, cls)
+
+    @classmethod
+    def read(cls, text: bytes) -> Figures:
+        """Return the figures that `json` wrote."""
+        return msgspec.json.decode(text, type=cls)
+
+    def json(self) -> bytes:
+        """Return them as JSON."""
+        return msgspec.json.encode(self)
 
     def in_words(self, count: int) -> str:
         """Return who has most of the memory, and what of the disk."""

@@ -478,7 +478,7 @@ class Owner:
             "waiting": len(self._parked),
             "total_objects": len(objects),
             "counters": vars(books.tally),
-            "clients": [_client_facts(client) for client in books.clients.values()],
+            "processes": [_client_facts(client) for client in books.clients.values()],
             "objects": [self._object_facts(found) for found in objects[:_LISTED]],
         }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from lightactors.actors.root import system_here
 from lightactors.errors import ObjectError, check_seconds, check_whole, shown
+from lightactors.objects.client import Client, Held
 from lightactors.objects.figures import Figures
 from lightactors.objects.lent import Lent
 from lightactors.objects.ref import ObjectRef
@@ -69,12 +71,14 @@ async def create(size: int, *, within: float = WITHIN) -> Draft:
 
 async def contains(ref: ObjectRef[Any]) -> bool:
     """Tell whether an object is in the store of this host."""
-    return await _sharing().store.contains(_checked(ref, "contains").id)
+    store = _sharing().store
+    return await store.contains(_checked(ref, "contains").id, _line(ref))
 
 
 async def delete(ref: ObjectRef[Any]) -> bool:
     """Drop an object of this host's store, whoever holds it; views of it stay. False: it is not there (any more)."""
-    return await _sharing().store.delete(_checked(ref, "delete").id)
+    store = _sharing().store
+    return await store.delete(_checked(ref, "delete").id, _line(ref))
 
 
 async def statistics() -> Figures:
@@ -83,6 +87,17 @@ async def statistics() -> Figures:
 
 
 def _checked(ref: ObjectRef[T], what: str) -> ObjectRef[T]:
-    if not isinstance(ref, ObjectRef):
-        raise ObjectError(f"{what}({shown(ref)[:80]}) takes a ref of an object, as put() returns one")
-    return ref
+    if isinstance(ref, ObjectRef):
+        return ref
+    cure = "takes a ref of an object, as put() returns one"
+    if isinstance(ref, Awaitable):
+        cure = f"lacks an await: {what}(await put(...))"
+    elif isinstance(ref, (list, tuple)):
+        cure = "takes one ref; call it for each"
+    raise ObjectError(f"{what}({shown(ref)[:80]}) {cure}")
+
+
+def _line(ref: ObjectRef[Any]) -> Client | None:
+    """Return the line to the store that an object lies in; None: it is this program's own."""
+    held = None if ref.is_released else ref.held
+    return held.client if isinstance(held, Held) and held.client.error is None else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from lightactors.actors.tree import size as in_words
+from lightactors.buffers import OutOfReach
 from lightactors.codec import AnyObjectRef
 from lightactors.errors import ObjectReleased
 from lightactors.objects.client import Held, text_of
@@ -54,11 +55,22 @@ class ObjectRef(AnyObjectRef, Generic[T_co]):
     def __hash__(self) -> int:
         return hash(self.id)
 
+    def __copy__(self) -> ObjectRef[T_co]:
+        return self
+
+    def __deepcopy__(self, memo: object) -> ObjectRef[T_co]:
+        return self
+
     def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            f"{self!r} can't be pickled: nobody would know that somebody holds it; send it in a message, or pass it "
-            "to spawn()"
+        raise OutOfReach(
+            f"{self!r} can't be pickled, nor put into another object: nobody would know that it is held; send it in a "
+            "message, or pass it to spawn()"
         )
+
+    if not TYPE_CHECKING:  # which knows what there is, and tells it better
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"{self!r} has no {name!r}; it is a ref, and `await get(ref)` returns the value")
 
     def __repr__(self) -> str:
         state = (

@@ -358,6 +358,9 @@ class Sharing:
         if courier.shelf is not None:
             courier.shelf.close()
 
+    async def figures(self) -> bytes | None:
+        return (await self.store.statistics()).json() if self.store.is_founded else None
+
     # What processes are spawned with
 
     def persistent_id(self, value: object, kept: list[Any] | None) -> object:

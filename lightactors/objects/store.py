@@ -68,6 +68,11 @@ class ObjectStore:
                 self._name = self._founder.name
         return self._name
 
+    @property
+    def is_founded(self) -> bool:
+        """Whether anybody has ever used the store, as far as this process knows."""
+        return self._name is not None and (self._founder is None or self._founder.pid is not None)
+
     def join(self, name: str, label: str) -> None:
         """Use the store of the program, where this process is called so."""
         self._name = name
@@ -95,7 +100,7 @@ class ObjectStore:
 
     async def _close(self) -> None:
         for client in self._clients.values():
-            client.close()
+            client.close(f"the block of system {self._system.name!r} has ended")
         if self._founder is not None:
             await anyio.to_thread.run_sync(self._founder.close)
 
@@ -187,19 +192,19 @@ class ObjectStore:
         client = self.home
         return await _patiently(lambda patience: client.claim(id, patience=patience))
 
-    async def contains(self, id: Id) -> bool:
-        return (await self._ask(Op.CONTAINS, *id)).status is Status.DONE
+    async def contains(self, id: Id, client: Client | None = None) -> bool:
+        return (await self._ask(Op.CONTAINS, *id, client=client)).status is Status.DONE
 
-    async def delete(self, id: Id) -> bool:
-        return (await self._ask(Op.DELETE, *id)).status is Status.DONE
+    async def delete(self, id: Id, client: Client | None = None) -> bool:
+        return (await self._ask(Op.DELETE, *id, client=client)).status is Status.DONE
 
     async def statistics(self) -> Figures:
         answer = await self._ask(Op.STATISTICS)
         return _figures(answer.descriptors[0])
 
-    async def _ask(self, op: Op, a: int = 0, b: int = 0) -> Answer:
-        client = self.home
-        return await _patiently(lambda patience: client.ask(op, a, b, patience=patience))
+    async def _ask(self, op: Op, a: int = 0, b: int = 0, *, client: Client | None = None) -> Answer:
+        line = client or self.home
+        return await _patiently(lambda patience: line.ask(op, a, b, patience=patience))
 
 
 def _ref(held: Held, size: int) -> ObjectRef[Any]:

@@ -74,6 +74,10 @@ class RemoteNode:
         """Return a snapshot of the system there, as `System.survey` does."""
         return surveys.decode(await (await self._dialer.directory()).survey(within), known=None)
 
+    async def objects(self) -> bytes | None:
+        """Return what is in the object store there, as JSON that `objects.Figures.read` reads; None: there is none."""
+        return await (await self._dialer.directory()).objects()
+
     async def stop(self) -> None:
         """Stop the system there, whose block is left as if it had come to its end. Needs the role admin."""
         await (await self._dialer.directory()).stop()

@@ -71,6 +71,11 @@ class Directory:
         """Return a snapshot of the whole system, as `remote.surveys` writes it."""
         return surveys.encode(await self._node.system.survey(within=within))
 
+    @handler(idempotent=True, interleaved=True, roles=ROLES)
+    async def objects(self) -> bytes | None:
+        """Return what is in the object store, as JSON; None: there is none."""
+        return await self._node.sharing.figures()
+
     @handler(interleaved=True)
     async def spawn(self, kind: str, call: bytes, name: str | None, mailbox: float) -> Any:
         """Start an actor of a kind that this node lets others start; it ends with the link. Raises `SpawnError`."""

@@ -7,8 +7,8 @@ which the ring's figure went from 270,000 to 570,000 tasks/s (`tests/benchmarks/
 | claims here | tasks/s | of the ring's, one by one |
 |---|---|---|
 | one by one | 11,000 to 12,000 | 0.02 to 0.04 |
-| 16 at once | 100,000 to 140,000 | 0.24 to 0.38 |
-| 64 at once | 360,000 to 380,000 | 0.67 to 1.4 |
+| 16 at once | 100,000 to 160,000 | 0.24 to 0.38 |
+| 64 at once | 360,000 to 440,000 | 0.67 to 1.4 |
 
 So the ring is faster, and it could take several at once too: a claim here costs a round trip of 0.09 ms, shared out by
 `at_once`. But the ring can't be made safe. The lock of one that is killed goes to the next within 0.2 ms, in whatever

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import anyio
-
+from lightactors.actors import loops
 from lightactors.actors.flag import Flag
 from lightactors.actors.public import watch
 from lightactors.actors.ref import cell_of
@@ -32,6 +31,11 @@ else:
 T = TypeVar("T")
 
 _reads = handler(idempotent=True, roles=("runner", "algorithm", "viewer"))
+
+
+def _now() -> float:
+    # Not anyio's: a handler that a link calls runs in no task, and there that fails.
+    return loops.current().time()
 
 
 class _Place(Generic[T]):
@@ -117,7 +121,7 @@ class TaskQueue(Generic[T]):
         """
         if self._ledger.is_here(worker):
             raise NameTaken(f"worker {worker!r} is at work on this queue already; choose another name")
-        self._ledger.join(worker, anyio.current_time())
+        self._ledger.join(worker, _now())
         if ref is not None:
             self._ref_by_worker[worker] = self._hear_of(cell_of(ref, "join()"))
 
@@ -139,7 +143,7 @@ class TaskQueue(Generic[T]):
     @handler(idempotent=True)
     def leave(self, worker: str, finished: Sequence[int] = ()) -> None:
         """Finish these claims, give back what else the worker holds, lost answers included, and let it go."""
-        self._ledger.finish(worker, finished, anyio.current_time())
+        self._ledger.finish(worker, finished, _now())
         self._leave(worker)
 
     def _leave(self, worker: str) -> None:
@@ -147,14 +151,14 @@ class TaskQueue(Generic[T]):
             self._line.remove(place)
             place.serve([])
         self._ref_by_worker.pop(worker, None)
-        self._ledger.leave(worker, anyio.current_time())
+        self._ledger.leave(worker, _now())
         self._serve()
         self._settle()
 
     @_reads
     def states(self) -> dict[str, WorkerState[T]]:
         """Tell what each worker is at; of those that are gone, the last thousand."""
-        return self._ledger.states(anyio.current_time())
+        return self._ledger.states(_now())
 
     @_reads
     def statistics(self) -> QueueStatistics:
@@ -184,7 +188,7 @@ class TaskQueue(Generic[T]):
         leaves. Raises `NotJoined`.
         """
         check_whole("count", count)
-        now = anyio.current_time()
+        now = _now()
         if finished:
             self._ledger.finish(worker, finished, now)
             self._settle()
@@ -208,7 +212,7 @@ class TaskQueue(Generic[T]):
     @handler(idempotent=True)
     def finish(self, worker: str, numbers: Sequence[int]) -> int:
         """Have done with claims; return how many were the worker's still. What it had lost is, or was, another's."""
-        finished = self._ledger.finish(worker, numbers, anyio.current_time())
+        finished = self._ledger.finish(worker, numbers, _now())
         self._settle()
         return finished
 
@@ -218,7 +222,7 @@ class TaskQueue(Generic[T]):
         return self._give_back(worker, numbers)
 
     def _give_back(self, worker: str, numbers: Sequence[int]) -> int:
-        given_back = self._ledger.give_back(worker, numbers, anyio.current_time())
+        given_back = self._ledger.give_back(worker, numbers, _now())
         self._serve()
         return given_back
 
@@ -226,7 +230,7 @@ class TaskQueue(Generic[T]):
         """Hand what is ready to those who wait, in their order."""
         while self._line and self._ledger.ready:
             place = self._line.popleft()
-            place.serve(self._ledger.take(place.worker, place.count, anyio.current_time()))
+            place.serve(self._ledger.take(place.worker, place.count, _now()))
 
     def _settle(self) -> None:
         """Tell those who wait for the end, if it has come."""

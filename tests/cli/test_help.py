@@ -20,6 +20,7 @@ COMMANDS = [
     "runner",
     "run",
     "status",
+    "objects",
     "stop",
     "protogen",
 ]

@@ -47,7 +47,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.mark.timeout(120)
 def test_store_runners_status_and_stop(project: Path, port: int) -> None:
-    serve, join, look, end = (command(line, port) for line in blocks()[0])
+    serve, join, look, objects, end = (command(line, port) for line in blocks()[0])
     default = {"LIGHTACTORS_SERVER_PORT": f"{port}"}
     with (
         running(*serve, cwd=project, variables=default) as store,
@@ -55,6 +55,7 @@ def test_store_runners_status_and_stop(project: Path, port: int) -> None:
     ):
         runners.says("run my_agents:answer")
         assert "MemoryStore: 0 rollouts" in lightactors(*look, cwd=project, variables=default).stdout
+        assert lightactors(*objects, cwd=project, variables=default).returncode == 0
         assert lightactors(*end, cwd=project).stdout == f"store at grpc://127.0.0.1:{port} stops\n"
         assert store.process.wait(10) == 0
         assert runners.stop() == 0

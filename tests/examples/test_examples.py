@@ -96,6 +96,14 @@ def test_resume() -> None:
     assert 11 <= len(second[1].split()) < 20
 
 
+def test_shared_weights() -> None:
+    put, *loaded, shared, left = run(EXAMPLES / "10_shared_weights.py").splitlines()
+    assert put.startswith("put 256 MiB in ")
+    assert [line.partition(": ")[2] for line in loaded] == ["row 7 sums to 131,072"] * 4
+    assert shared == "4 processes read 1.0 copies"
+    assert left == "when the last of them has ended, 0 objects are left"
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_cartpole_is_solved_and_its_curve_drawn(backend: str, tmp_path: Path) -> None:

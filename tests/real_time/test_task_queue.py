@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 
 import lightactors as la
+
+Array = np.ndarray[Any, np.dtype[np.int64]]
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -43,6 +47,42 @@ class Taker:
         """The same, for an actor that only lives in this process."""
         below = await la.spawn(Taker)
         return await below.keep(queue, count)
+
+
+@la.actor
+class Server:
+    """Works through a queue as long as it lives, also when it was started again."""
+
+    def __init__(self, queue: la.TaskQueue[int]) -> None:
+        self.queue = queue
+
+    async def on_start(self) -> None:
+        await la.ref_of(self).work.tell()
+
+    @la.handler
+    def pid(self) -> int:
+        return os.getpid()
+
+    @la.handler(interleaved=True)
+    async def work(self) -> None:
+        async with la.tasks_of(self.queue, at_once=4) as tasks:
+            async for _ in tasks:
+                await anyio.sleep(0.001)
+
+
+@la.actor
+class Adder:
+    """Adds up the arrays that it is given refs of."""
+
+    @la.handler(interleaved=True)
+    async def work(self, queue: la.TaskQueue[la.ObjectRef[Array]]) -> list[int]:
+        sums = []
+        async with la.tasks_of(queue) as tasks:
+            async for ref in tasks:
+                array = await la.get(ref)
+                assert not array.flags.owndata
+                sums.append(int(array.sum()))
+        return sums
 
 
 async def until(is_so: Callable[[la.QueueStatistics], bool], queue: la.TaskQueue[int]) -> la.QueueStatistics:
@@ -123,3 +163,29 @@ async def test_queue_in_a_process_hears_of_workers_in_others() -> None:
             figures = await queue.statistics()
 
         assert (figures.ready, figures.held, figures.given_back) == (10, 0, 4)
+
+
+async def test_worker_that_was_killed_goes_on_when_it_is_started_again() -> None:
+    async with la.open_system() as system, la.supervise(max_restarts=3) as supervisor:
+        queue = await system.spawn(la.TaskQueue[int])
+        await queue.add_many(list(range(600)))
+        server = await supervisor.options(place="process").spawn(Server, queue)
+        for finished in (20, 60, 100):
+            await until(lambda figures, finished=finished: figures.finished > finished, queue)  # type: ignore[misc]
+            os.kill(await server.pid(), signal.SIGKILL)
+        with anyio.fail_after(10):
+            await queue.done()
+
+        assert (await queue.statistics()).finished == 600
+        await queue.close()
+
+
+async def test_arrays_stay_where_they_are_while_their_refs_are_tasks() -> None:
+    async with la.open_system() as system:
+        queue = await system.spawn(la.TaskQueue[la.ObjectRef[Array]])
+        adder = await system.options(place="process").spawn(Adder)
+        for number in range(4):
+            await queue.add(await la.put(np.full(10_000, number)))
+        await queue.close()
+
+        assert await adder.work(queue) == [0, 10_000, 20_000, 30_000]
