@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -101,7 +101,7 @@ class Pulling:
         if done < size or not size:
             raise ObjectLost(f"object {text_of(lent.id)} broke off after {done} of {size} bytes")
 
-    async def _from_afar(self, lent: Lent) -> AsyncIterator[memoryview]:
+    async def _from_afar(self, lent: Lent) -> AsyncGenerator[memoryview]:
         """Yield what the lender sends. Raises `ObjectLost`."""
         try:
             refs = self._node.refs_of(lent.link)
@@ -112,7 +112,7 @@ class Pulling:
         except (SendError, ConnectFailed) as error:
             raise ObjectLost(f"object {text_of(lent.id)} is lost with the link to its host: {error}") from error
 
-    async def pieces(self, kept: Held | Lent) -> AsyncIterator[memoryview]:
+    async def pieces(self, kept: Held | Lent) -> AsyncGenerator[memoryview]:
         """Yield the bytes of an object that is lent to others."""
         held = await self.store.claim(kept.id) if isinstance(kept, Lent) else kept
         if held is not None:

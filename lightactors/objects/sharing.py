@@ -124,7 +124,9 @@ class Sharing:
         if node.home is not None:
             self.store.join(node.home.store, node.home.name)
         self._couriers: WeakKeyDictionary[Link, _Courier] = WeakKeyDictionary()
-        self._here: dict[Id, Held | Lent | ctypes.Array[ctypes.c_ubyte]] = {}  # what came with the frame that is being handled
+        self._here: dict[
+            Id, Held | Lent | ctypes.Array[ctypes.c_ubyte]
+        ] = {}  # what came with the frame that is being handled
         self._secret = secrets.token_bytes(16)
 
     def _courier(self, link: Link) -> _Courier:

@@ -102,14 +102,15 @@ async def test_tells_bring_arrays_as_they_were_when_they_were_sent(pair: Pair) -
 
 async def test_array_waits_in_line_as_it_was_when_it_was_sent(pair: Pair) -> None:
     standin = pair.stand_in(Keeper)  # of no link yet
+    keeper: Any = standin.ref
     near = await la.spawn(Keeper)
     array = np.zeros(SIZE)
-    standin.ref.keep.tell_nowait(array)
-    await standin.ref.keep.tell(array)
+    keeper.keep.tell_nowait(array)
+    await keeper.keep.tell(array)
     array[:] = -1
     pair.there.export_root(pair.far_link, near)
     standin.attach(pair.link)
-    assert await standin.ref.keep(None) == 3
+    assert await keeper.keep(None) == 3
     assert [kept.sum() for kept in near_actor(near).kept[:2]] == [0, 0]
     near_actor(near).kept.clear()
     await empties(store_of(pair.here))
@@ -124,7 +125,8 @@ async def test_behaviour_takes_and_replies_arrays(pair: Pair) -> None:
     await reached(pair)
     standin = pair.stand_in(scales, name="scales")
     standin.attach(pair.link, pair.there.export(cell_of(await la.spawn(scales), "a test")))
-    doubled = await standin.ref.ask(Weigh(np.ones(SIZE)))
+    weigher: Any = standin.ref
+    doubled = await weigher.ask(Weigh(np.ones(SIZE)))
     assert doubled.sum() == 2 * SIZE
     assert not doubled.flags.writeable
     del doubled
@@ -195,13 +197,14 @@ async def test_what_a_relay_sends_on_is_not_copied() -> None:
         await beyond.open()
         beyond.far_link.on_home = further.join_store
         beyond.here.sharing.welcome(beyond.link)
-        relay = await beyond.reach(Keeper, await la.spawn(Keeper))
+        relay = await beyond.reach(Keeper, await la.spawn(Keeper), name="relay")
         pair.there.export_root(pair.far_link, relay)
         before = await puts(store_of(pair.here))
         standin = pair.stand_in(Keeper, name="relayed")
         standin.attach(pair.link)
-        assert await standin.ref.total(np.ones(SIZE)) == (SIZE, False)
-        echoed = await standin.ref.echo(np.ones(SIZE))
+        relayed: Any = standin.ref
+        assert await relayed.total(np.ones(SIZE)) == (SIZE, False)
+        echoed = await relayed.echo(np.ones(SIZE))
         assert echoed.sum() == SIZE
         assert await puts(store_of(pair.here)) == before + 2
         del echoed
@@ -237,10 +240,11 @@ async def test_dead_target_leaves_nothing_behind(pair: Pair) -> None:
 async def test_full_outbox_leaves_nothing_behind(pair: Pair) -> None:
     keeper = await reached(pair)
     standin = pair.stand_in(Keeper, name="small", mailbox=2)
+    small: Any = standin.ref
     refused = 0
     for _ in range(5):
         try:
-            standin.ref.keep.tell_nowait(np.ones(SIZE))
+            small.keep.tell_nowait(np.ones(SIZE))
         except MailboxFull:
             refused += 1
     assert refused >= 2
@@ -310,14 +314,15 @@ async def test_what_waits_in_line_is_encoded_again_for_a_link_that_shares_no_mem
         standin = pair.stand_in(Keeper, name="moving")
         standin.attach(pair.link)
         standin.hold_back()
+        moving: Any = standin.ref
         array = np.ones(SIZE)
         ref = await sharing_of(pair.here).store.put("kept")
-        await standin.ref.keep.tell(array)
-        standin.ref.keep.tell_nowait({"by": [array, ref], "texts": ["x" * 1000] * 1000})
+        await moving.keep.tell(array)
+        moving.keep.tell_nowait({"by": [array, ref], "texts": ["x" * 1000] * 1000})
         array[:] = -1
         async with anyio.create_task_group() as tg:
-            ask = Later(tg, standin.ref.total, np.ones(SIZE))
-            items = Later(tg, gathered, standin.ref.several, 2)
+            ask = Later(tg, moving.total, np.ones(SIZE))
+            items = Later(tg, gathered, moving.several, 2)
             await anyio.sleep(0.05)
             near = await la.spawn(Keeper)
             ours, theirs = socket.socketpair()
