@@ -36,7 +36,7 @@ WITHIN = 30.0
 _ANSWERS_WITHIN = 10.0
 """Seconds after which an owner that does not answer is given up."""
 
-_SYNC = 1.0
+SYNC = 1.0
 """Seconds that a loop is kept at most for what a message needs at once."""
 
 _INLINE = 2 * 2**20
@@ -56,6 +56,7 @@ class ObjectStore:
         self._label = system.name
         self._clients: dict[str, Client] = {}
         self._lock = threading.Lock()
+        system.at_end.append(self._close)
 
     # Where it is
 
@@ -66,7 +67,6 @@ class ObjectStore:
             with self._lock:
                 if self._founder is None:
                     self._founder = Founder(self._system.object_limits or ObjectLimits())
-                    self._system.at_end.append(self._close)
                 self._name = self._founder.name
         return self._name
 
@@ -131,13 +131,13 @@ class ObjectStore:
         """Return space without waiting for longer than a write to the disk takes; None: there is no room."""
         client = self.home
         try:
-            return client.lease(size, patience=_SYNC)
+            return client.lease(size, patience=SYNC)
         except Slow:
             return None
         except Refused as refused:
             if refused.status is not Status.FULL:
                 return None
-        return _Wait(client, size).now(_SYNC)  # what nobody looks at is on its way to the disk
+        return _Wait(client, size).now(SYNC)  # what nobody looks at is on its way to the disk
 
     async def lease(self, size: int, within: float = WITHIN) -> Lease:
         """Return space for an object; wait for it if need be. Raises `ObjectStoreFull` and `ObjectLost`."""
@@ -188,7 +188,7 @@ class ObjectStore:
     def view_now(self, held: Held) -> memoryview:
         """Return an object's bytes, at once. Raises `ObjectLost`."""
         try:
-            return held.client.view(held, patience=_SYNC)
+            return held.client.view(held, patience=SYNC)
         except Slow:
             raise _silent(held.client) from None
 
@@ -197,6 +197,11 @@ class ObjectStore:
         return put_together(view, private=lambda: held.client.private(view), trusted=self.is_home(held.client))
 
     # Asking
+
+    async def claim(self, id: Id) -> Held | None:
+        """Hold an object if it is here."""
+        client = self.home
+        return await _patiently(lambda patience: client.claim(id, patience=patience))
 
     async def contains(self, id: Id, client: Client | None = None) -> bool:
         return (await self._ask(Op.CONTAINS, *id, client=client)).status is Status.DONE
@@ -238,7 +243,7 @@ async def _patiently(act: Callable[[float], T], undo: Callable[[T], object] = la
 
 
 def _silent(client: Client) -> ObjectLost:
-    return ObjectLost(f"object store {client.name} has not answered for {_SYNC:g} s; is its process stopped?")
+    return ObjectLost(f"object store {client.name} has not answered for {SYNC:g} s; is its process stopped?")
 
 
 class _Errand(Generic[T]):

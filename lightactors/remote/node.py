@@ -371,7 +371,14 @@ class LinkRefs:
 
     def takes(self, body: bytes) -> bool:
         """Tell whether an encoded message may leave by the link as it is: what it was encoded for may be another."""
-        return type(body) is not Parcel or not body.needs_memory or (self.link is not None and self.link.is_near)
+        if type(body) is not Parcel or not body.needs_memory:
+            return True
+        return self.link is not None and self.link.is_near and self._node.sharing.has(body.contents)
+
+    def anew(self, body: bytes) -> bytes:
+        """Return an encoded message for the link as it is now; raise `CannotTravel`, and `ObjectLost`."""
+        assert isinstance(body, Parcel)
+        return self._codec.anew(body)
 
     def check_size(self, body: bytes, what: str) -> None:
         """Raise `CannotTravel` for what is larger than the link takes."""
