@@ -50,10 +50,11 @@ class Slow(Exception):
 
 
 class Refused(Exception):
-    """The owner gives no space; `status` says why."""
+    """The owner gives no space; `status` says why, and `coming` how many bytes are on their way to the disk."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, coming: int) -> None:
         self.status = status
+        self.coming = coming
 
 
 @dataclass
@@ -361,7 +362,7 @@ class Client:
             Op.LEASE, size, least or size, waits, patience=patience, undo=lambda late: self._undo_lease(late)
         )
         if answer.status is not Status.DONE:
-            raise Refused(answer.status)
+            raise Refused(answer.status, answer.a)
         assert self._copier is not None
         self._copier.note_trims(answer.c)
         return Lease(answer.a, answer.b)

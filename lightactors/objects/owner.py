@@ -477,7 +477,8 @@ class Owner:
             self._answer(channel, record, Status.DONE, granted.offset, granted.size, self._trims)
         else:
             self._books.tally.refused += 1
-            self._answer(channel, record, granted)
+            coming = 0 if self._spiller is None else self._spiller.under_way
+            self._answer(channel, record, granted, coming)
 
     def _serve_parked(self) -> None:
         """Grant what is waited for, in turn."""

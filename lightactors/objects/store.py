@@ -135,9 +135,9 @@ class ObjectStore:
         except Slow:
             return None
         except Refused as refused:
-            if refused.status is not Status.FULL:
+            if refused.status is not Status.FULL or not refused.coming:
                 return None
-        return _Wait(client, size).now(SYNC)  # what nobody looks at is on its way to the disk
+        return _Wait(client, size).now(SYNC)
 
     async def lease(self, size: int, within: float = WITHIN) -> Lease:
         """Return space for an object; wait for it if need be. Raises `ObjectStoreFull` and `ObjectLost`."""
