@@ -325,6 +325,7 @@ class Draft:
         self._window: Any = (ctypes.c_ubyte * size).from_buffer(client.writable(start, size))
         self.view = PickleBuffer(self._window).raw()
         """The object's memory, to be written to until it is sealed."""
+        self._forgotten = self._when_forgotten(lease)
 
     def seal(self) -> ObjectRef[memoryview]:
         """Publish the object: from now on nobody can change it. Raises `ObjectError` while arrays refer to it."""
@@ -349,17 +350,27 @@ class Draft:
         self._lease = None
         return lease
 
+    def _when_forgotten(self, lease: Lease) -> weakref.finalize[Any, Any]:
+        """Have the memory given back when the draft and all that could write to it are garbage."""
+        forgotten = weakref.finalize(self._window, self._client.give_back, lease)
+        forgotten.atexit = False
+        return forgotten
+
     def _is_alone(self) -> bool:
         """Release the view; tell whether nobody else can write to the memory. If somebody can, open another view."""
         try:
             self.view.release()
         except BufferError:
             return False
+        self._forgotten.detach()
         window, self._window = weakref.ref(self._window), None
         self._window = window()
-        if self._window is not None:
-            self.view = PickleBuffer(self._window).raw()
-        return self._window is None
+        if self._window is None:
+            return True
+        self.view = PickleBuffer(self._window).raw()
+        assert self._lease is not None
+        self._forgotten = self._when_forgotten(self._lease)
+        return False
 
     def __repr__(self) -> str:
         return f"<draft {'over' if self._lease is None else in_words(self._parts.size)}>"

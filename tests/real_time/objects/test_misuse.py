@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -191,3 +192,15 @@ def test_names_that_are_elsewhere_are_told() -> None:
         _ = module.put
     with pytest.raises(AttributeError, match=r"has no attribute 'puts'$"):
         _ = module.puts
+
+
+async def test_forgotten_draft_gives_its_memory_back_when_nothing_can_write_to_it_any_more() -> None:
+    async with la.open_system(objects=la.ObjectLimits(capacity=64 * 2**20)):
+        draft = await la.objects.create(2**20)
+        array = np.frombuffer(draft.view, dtype=np.uint8)
+        del draft
+        gc.collect()
+        assert (await la.objects.statistics()).leased > 2**20
+        del array
+        gc.collect()
+        assert (await la.objects.statistics()).leased == 0
