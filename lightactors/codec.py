@@ -32,7 +32,7 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 
 from lightactors.buffers import NEEDS_WRITABLE, Leaf, leaf_of, takes, value_of
 from lightactors.contract import Message, Method, is_actor_class
-from lightactors.errors import CannotTravel, ContractError, WrongCall, WrongMessage
+from lightactors.errors import CannotTravel, ContractError, LightActorsError, WrongCall, WrongMessage
 
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding hostile or torn bytes raises."""
@@ -85,6 +85,8 @@ class Refs(Protocol):
 class Content(Protocol):
     """One object that goes with a message."""
 
+    @property
+    def id(self) -> Any: ...
     @property
     def is_heavy(self) -> bool: ...
     def settle(self) -> None: ...
@@ -139,6 +141,12 @@ class Objects(Protocol):
     @property
     def arrivals(self) -> Arrivals: ...
 
+    def reopen(self, parcel: Parcel) -> None:
+        """Have what goes with a message at hand, as if it had come; until `close`."""
+        ...
+
+    def close(self) -> None: ...
+
     def view(self, wire: Any, *, is_writable: bool) -> memoryview:
         """Return the bytes that something stands for; raise ValueError if they did not come, and `ObjectError`."""
         ...
@@ -187,12 +195,40 @@ class Codec:
     def _gather(self, content: Any, *, needs_memory: bool) -> None:
         self._gathered.setdefault(get_ident(), []).append((content, needs_memory))
 
+    def anew(self, parcel: Parcel) -> bytes:
+        """Return an encoded message as it is to be now: where its arrays lie, not everybody may read them any more.
+
+        The values that it was made of may have been changed since. Raises `CannotTravel`, and `ObjectLost`.
+        """
+        contents = {content.id: content for content in parcel.contents}
+        decode = Decoder(ext_hook=lambda code, data: self._bring_back(code, data, contents)).decode
+        self._refs.objects.reopen(parcel)
+        try:
+            return self.encode(decode(self.opened(parcel)))
+        except (*MALFORMED, ValueError, TypeError) as error:
+            raise CannotTravel(f"a message can't travel over another link than it was sent over: {error}") from error
+        finally:
+            self._refs.objects.close()
+
+    def _bring_back(self, code: int, data: memoryview, contents: dict[Any, Content]) -> Any:
+        if code == _PLACED:
+            kind, facts, stands_for = _plain.decode(data)
+            view = self._refs.objects.view(stands_for, is_writable=False)
+            return self._stand_in_for_leaf(Leaf(kind, facts, view.nbytes, view))
+        if code == _OBJECT_REF:
+            first, second, _ = _plain.decode(data)
+            self._gather(contents[first, second], needs_memory=False)
+        return Ext(code, bytes(data))
+
     def opened(self, body: Any) -> Any:
         """Return the bytes of a message that came with objects: they may be in shared memory themselves."""
         came = _plain.decode(body) if memoryview(body)[0] in _EXT_MARKS else None
         if not isinstance(came, Ext) or came.code != _BODY:
             return body
-        return self._refs.objects.view(_plain.decode(came.data), is_writable=False)
+        try:
+            return self._refs.objects.view(_plain.decode(came.data), is_writable=False)
+        except ValueError as error:
+            raise msgspec.ValidationError(str(error)) from error
 
     def decoder(self, hint: Any, where: str) -> Decoder[Any]:
         """Return a decoder of what `hint` annotates; raise `ContractError`, naming `where`, if nothing can."""
@@ -229,6 +265,15 @@ class Codec:
         return Ext(_LEAF, self._encode((leaf.kind, leaf.facts, _bytes_of(leaf))))
 
     def _arrive(self, code: int, data: memoryview) -> object:
+        try:
+            return self._arrived(code, data)
+        except LightActorsError:
+            raise
+        except (ValueError, TypeError, ImportError, OSError) as error:
+            # Said as the decoder says what is wrong, which passes on everything else that is raised here as it is.
+            raise msgspec.ValidationError(str(error)) from error
+
+    def _arrived(self, code: int, data: memoryview) -> object:
         if code == _REF:
             return self._refs.arrive(bytes(data))
         if code == _LEAF:
@@ -249,6 +294,8 @@ class Codec:
         if isinstance(wanted, type):
             if isinstance(value, wanted):
                 return value
+            if takes(wanted) and isinstance(value, AnyObjectRef):
+                raise ValueError(f"a ref of an object; send await get(ref), or annotate it as ObjectRef: {value!r}")
             if takes(wanted):
                 raise ValueError(f"no array, but a {type(value).__name__}")
             if issubclass(wanted, AnyObjectRef):

@@ -293,6 +293,10 @@ class Books:
         if account is not None:
             self._add(account, id, -1)
 
+    def lies_in(self, id: Id, inbox: Id, client: Client) -> bool:
+        """Tell whether an object was left in an inbox of a client's."""
+        return inbox in client.inboxes and self.inboxes[inbox].counts[id] > 0
+
     def deposit(self, id: Id, inbox: Id) -> bool:
         """Let an inbox hold an object; False: there is no such inbox (any more)."""
         account = self.inboxes.get(inbox)

@@ -50,10 +50,11 @@ class Slow(Exception):
 
 
 class Refused(Exception):
-    """The owner gives no space; `status` says why."""
+    """The owner gives no space; `status` says why, and `coming` how many bytes are on their way to the disk."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, coming: int) -> None:
         self.status = status
+        self.coming = coming
 
 
 @dataclass
@@ -368,7 +369,7 @@ class Client:
             Op.LEASE, size, least or size, waits, patience=patience, undo=lambda late: self._undo_lease(late)
         )
         if answer.status is not Status.DONE:
-            raise Refused(answer.status)
+            raise Refused(answer.status, answer.a)
         assert self._copier is not None
         self._copier.note_trims(answer.c)
         return Lease(answer.a, answer.b)
@@ -458,6 +459,19 @@ class Client:
             self.tell(Op.TAKE, *id, *inbox)
             return self._one_more(id)
 
+    def claim(self, id: Id, inbox: Id | None = None, *, patience: float = PATIENCE) -> Held | None:
+        """Hold an object that is there, or lies in an inbox; None: it does not. Raises `Slow` and `ObjectLost`."""
+        op, where = (Op.HOLD, (0, 0)) if inbox is None else (Op.TAKE, inbox)
+        answer = self.ask(op, *id, *where, patience=patience, undo=lambda late: self._undo_claim(id, late))
+        if answer.status is not Status.DONE:
+            return None
+        with self._noting:
+            return self._one_more(id)
+
+    def _undo_claim(self, id: Id, late: Answer) -> None:
+        if late.status is Status.DONE:
+            self.tell(Op.DROP, *id, 1)
+
     def deposit(self, ids: Iterable[Id], inbox: Id) -> None:
         """Leave objects with an inbox."""
         for id in ids:
@@ -481,7 +495,7 @@ class Client:
         if window is None:
             window = self._open(held, patience)
             held.window = weakref.ref(window)
-        return pickle.PickleBuffer(window).raw().toreadonly()
+        return view_of(window)
 
     def _open(self, held: Held, patience: float) -> Any:
         id = held.id
@@ -496,7 +510,7 @@ class Client:
         window = (ctypes.c_ubyte * answer.b).from_address(address)
         window.mapping = mapping  # type: ignore[attr-defined]  # `from_address` keeps nothing alive
         window.object = id  # type: ignore[attr-defined]
-        window.store = self.name  # type: ignore[attr-defined]
+        window.client = self  # type: ignore[attr-defined]
         window.place = None if answer.descriptors else answer.a  # type: ignore[attr-defined]
         pin = _Pin(window, self._unpin)
         pin.id = id
@@ -603,6 +617,11 @@ def _connected(name: str) -> socket.socket:
         end.close()
         raise ObjectLost(f"object store {name} can't be reached from here ({error.strerror})") from None
     return end
+
+
+def view_of(window: Any) -> memoryview:
+    """Return the bytes of an open view, read-only."""
+    return pickle.PickleBuffer(window).raw().toreadonly()
 
 
 def _mapped(answer: Answer) -> mmap.mmap:

@@ -76,9 +76,14 @@ class Founder:
                 status = self._start().wait()
                 if self._is_closing():
                     return
-                logger.error("the object store's process ended with %s: all objects are lost, their views stay", status)
-                if status >= 0 and time.monotonic() - started < _LIVED:
-                    return  # it can't do its work here; one that was killed can
+                # It can't do its work here; one that was killed can.
+                is_last = status >= 0 and time.monotonic() - started < _LIVED
+                then = f"; there is none any more, for it has lived less than {_LIVED:g} s" if is_last else ""
+                logger.error(
+                    "the object store's process ended with %s: all objects are lost, their views stay%s", status, then
+                )
+                if is_last:
+                    return
 
     def _somebody_comes(self) -> bool:
         poll = select.poll()

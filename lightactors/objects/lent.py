@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from lightactors.remote.link import Link
 
 
+ELSEWHERE = 1 << 63
+"""In the first number of an object's id: it came from another host. No object that was put here has it."""
+
+
 class Lent:
     """An object at the other end of a link, which keeps it for as long as somebody here has this."""
 

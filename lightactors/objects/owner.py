@@ -382,8 +382,8 @@ class Owner:
 
     def _held(self, channel: Channel, client: Client, record: Record) -> None:
         id = record[2], record[3]
-        if self._found(id):
-            self._books.hold(client, id)
+        is_there = self._found(id) and self._books.hold(client, id)
+        self._answer_claim(channel, record, is_there)
 
     def _joined(self, channel: Channel, client: Client, record: Record) -> None:
         inbox = record[2], record[3]
@@ -402,7 +402,20 @@ class Owner:
     def _taken(self, channel: Channel, client: Client, record: Record) -> None:
         id, inbox = (record[2], record[3]), (record[4], record[5])
         self._hear_of(id)
-        self._books.take(client, id, inbox)
+        is_there = not record[1] or (id in self._books.objects and self._lies_in(id, inbox, client))
+        if is_there:
+            self._books.take(client, id, inbox)
+        self._answer_claim(channel, record, is_there)
+
+    def _lies_in(self, id: Id, inbox: Id, client: Client) -> bool:
+        """Tell whether an object was really sent to a client's inbox."""
+        if not self._books.lies_in(id, inbox, client):
+            self._drain(inbox[0])  # who sends to it
+        return self._books.lies_in(id, inbox, client)
+
+    def _answer_claim(self, channel: Channel, record: Record, is_there: bool) -> None:
+        if record[1]:
+            self._answer(channel, record, Status.DONE if is_there else Status.LOST)
 
     def _pin(self, channel: Channel, client: Client, record: Record) -> None:
         id = record[2], record[3]
@@ -464,7 +477,8 @@ class Owner:
             self._answer(channel, record, Status.DONE, granted.offset, granted.size, self._trims)
         else:
             self._books.tally.refused += 1
-            self._answer(channel, record, granted)
+            coming = 0 if self._spiller is None else self._spiller.under_way
+            self._answer(channel, record, granted, coming)
 
     def _serve_parked(self) -> None:
         """Grant what is waited for, in turn."""

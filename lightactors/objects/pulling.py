@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,14 +15,14 @@ from lightactors.actors.elsewhere import run_on
 from lightactors.contract import contract_of
 from lightactors.errors import ConnectFailed, ObjectError, ObjectLost, SendError
 from lightactors.objects.client import Client, Held, Slow, text_of
+from lightactors.objects.lent import Lent
 from lightactors.objects.records import Id, Op, Status
-from lightactors.objects.shelf import Shelf
+from lightactors.objects.shelf import PIECE, Shelf
 from lightactors.objects.values import is_plain_object
 from lightactors.remote.link import SHELF
 
 if TYPE_CHECKING:
     from lightactors.objects.client import Lease
-    from lightactors.objects.lent import Lent
     from lightactors.objects.store import ObjectStore
     from lightactors.remote.node import Node
 
@@ -30,51 +33,98 @@ class Pulling:
     def __init__(self, node: Node, store: ObjectStore) -> None:
         self.store = store
         self._node = node
+        self._under_way: dict[Id, anyio.Event] = {}  # what this process brings, or waits for; on the node's loop
 
     async def nearer(self, lent: Lent, size: int) -> Held:
-        """Return an object of another host once it is here. Raises `ObjectError`s."""
-        while True:
-            turn = await _Turn.of(self.store.home, lent.id)
+        """Return an object of another host once it is here; from any loop. Raises `ObjectError`s."""
+        return await run_on(self._node.loop, lambda: self._nearer(lent, size), self._node.system.context)
+
+    async def _nearer(self, lent: Lent, size: int) -> Held:
+        while (held := await self.store.claim(lent.id)) is None:
+            if (under_way := self._under_way.get(lent.id)) is not None:
+                await under_way.wait()
+                continue
+            over = self._under_way[lent.id] = anyio.Event()
             try:
-                if turn.is_mine:
-                    return await self._bring(lent, size)
-                held = self.store.home.hold(lent.id)
+                if (held := await self._brought(lent, size)) is not None:
+                    return held
             finally:
-                turn.end()
-            if await self.store.contains(lent.id):  # else nobody held it for a moment, and its space was needed
-                return held
+                del self._under_way[lent.id]
+                over.set()
+        return held
+
+    async def _brought(self, lent: Lent, size: int) -> Held | None:
+        """Bring it; or wait until another process has, or leaves it to us."""
+        turn = await _Turn.of(self.store.home, lent.id, self._waiters)
+        try:
+            return await self._bring(lent, size) if turn.is_mine else None
+        finally:
+            turn.end()
+
+    @cached_property
+    def _waiters(self) -> anyio.CapacityLimiter:
+        """A thread for each: who brings something may need one of those that others have, to go on."""
+        return anyio.CapacityLimiter(math.inf)
 
     async def _bring(self, lent: Lent, size: int) -> Held:
         lease = await self.store.lease(size)
         client = self.store.home
         try:
-            await run_on(self._node.loop, lambda: self._copy(lent, lease, size), self._node.system.context)
-            if not is_plain_object(client.writable(lease.offset, size)):
-                raise ObjectError(
-                    f"object {text_of(lent.id)} holds a pickled value, which only the processes of its own program may "
-                    "read; put arrays, bytes and plain data for other hosts"
-                )
+            await self._copy(lent, lease, size)
         except BaseException:
             client.give_back(lease)
             raise
         client.seal(lease, size, lent.id, is_cached=True)
         client.give_back_rest(lease)
-        return client.new(lent.id)
+        held = client.new(lent.id)
+        # Asked before the turn is over: else the next one might have it before the owner has heard of the object.
+        if not await self.store.contains(held.id):
+            raise ObjectLost(
+                f"object {text_of(lent.id)} was lost with the object store, or deleted, as soon as it came"
+            )
+        return held
 
     async def _copy(self, lent: Lent, lease: Lease, size: int) -> None:
         """Write what comes, piece by piece."""
-        shelf: Any = self._node.refs_of(lent.link).standin("objects", SHELF, contract_of(Shelf)).ref
         client, done = self.store.home, 0
-        try:
-            async for piece in shelf.pull(*lent.id, 0):
-                if done + len(piece) > size:
+        async with aclosing(self._from_afar(lent)) as pieces:
+            async for piece in pieces:
+                if not done and not is_plain_object(piece):
+                    raise ObjectError(
+                        f"object {text_of(lent.id)} holds a pickled value, which only the processes of its own program "
+                        "may read; put arrays, bytes and plain data for other hosts"
+                    )
+                if done + piece.nbytes > size:
                     raise ObjectError(f"object {text_of(lent.id)} came with more than the {size} bytes it was to have")
-                client.copy(lease.offset + done, memoryview(piece))
-                done += len(piece)
+                client.copy(lease.offset + done, piece)
+                done += piece.nbytes
+        if done < size or not size:
+            raise ObjectLost(f"object {text_of(lent.id)} broke off after {done} of {size} bytes")
+
+    async def _from_afar(self, lent: Lent) -> AsyncGenerator[memoryview]:
+        """Yield what the lender sends. Raises `ObjectLost`."""
+        try:
+            refs = self._node.refs_of(lent.link)
+            shelf: Any = refs.standin("objects", SHELF, contract_of(Shelf)).ref
+            async with aclosing(shelf.pull(*lent.id)) as pieces:
+                async for piece in pieces:
+                    yield piece
         except (SendError, ConnectFailed) as error:
             raise ObjectLost(f"object {text_of(lent.id)} is lost with the link to its host: {error}") from error
-        if done < size:
-            raise ObjectLost(f"object {text_of(lent.id)} broke off after {done} of {size} bytes")
+
+    async def pieces(self, kept: Held | Lent) -> AsyncGenerator[memoryview]:
+        """Yield the bytes of an object that is lent to others."""
+        held = await self.store.claim(kept.id) if isinstance(kept, Lent) else kept
+        if held is not None:
+            view = await self.store.viewed(held)
+            for at in range(0, view.nbytes, PIECE):
+                yield view[at : at + PIECE]
+        elif isinstance(kept, Lent):
+            # Passed on, and not brought here first: who wants it may be a process of this program, whose turn it is to
+            # bring it here.
+            async with aclosing(self._from_afar(kept)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
 
 class _Turn:
@@ -85,11 +135,11 @@ class _Turn:
         self.is_mine = is_mine
 
     @classmethod
-    async def of(cls, client: Client, id: Id) -> _Turn:
+    async def of(cls, client: Client, id: Id, waiters: anyio.CapacityLimiter) -> _Turn:
         """Return the turn when it has come, or when the object has."""
         line = client.line("fetching")
         try:
-            return cls(line, is_mine=await _asked(line, id) is Status.GO)
+            return cls(line, is_mine=await _asked(line, id, waiters) is Status.GO)
         except BaseException:
             line.hang_up()
             raise
@@ -98,10 +148,10 @@ class _Turn:
         self._line.hang_up()
 
 
-async def _asked(line: Client, id: Id) -> Status:
+async def _asked(line: Client, id: Id, waiters: anyio.CapacityLimiter) -> Status:
     while True:
         try:
             ask = partial(line.ask, Op.FETCH, *id, patience=60.0)
-            return (await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)).status
+            return (await anyio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=waiters)).status
         except Slow:
             continue  # whoever brings it is still at it

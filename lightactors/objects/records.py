@@ -36,7 +36,7 @@ class Op(IntEnum):
     SEAL_CACHED = 2  # as well, and it may stay when nobody holds it, until space is needed
     UNLEASE = 3  # this space is given back (offset)
     ADOPT = 4  # a lease of that client is mine now (client, offset); answered
-    HOLD = 5  # I hold it (id)
+    HOLD = 5  # I hold it (id); answered if asked
     DROP = 6  # I hold it so many times less (id, times)
     UNPIN = 7  # I have a view less of it (id)
     OPEN = 8  # an inbox, for somebody who is yet to come (inbox)
@@ -44,11 +44,11 @@ class Op(IntEnum):
     ABANDON = 10  # nothing more will come to it (inbox)
     CLOSE = 11  # it (inbox)
     DEPOSIT = 12  # it is on its way to that inbox (id, inbox)
-    TAKE = 13  # it has come: the hold is mine now, and not the inbox's (id, inbox)
+    TAKE = 13  # it has come: the hold is mine now, and not the inbox's (id, inbox); if asked, only if it has, [DONE]
     FORK = 14  # a copy of me has all that I hold and view at this moment (its number, which it greets with)
     AM = 15  # this process (its id; a fork has greeted before it was one)
     # Asked by a client
-    LEASE = 20  # space [most, least, whether to wait for it; offset, size, whether its pages are new]
+    LEASE = 20  # space [most, least, whether to wait for it; offset, size, trims; FULL: what will soon be free]
     PIN = 21  # I will have a view of it [id; offset, size; a file's descriptor comes along if it was spilled]
     CONTAINS = 22  # is it here? [id]
     DELETE = 23  # drop it, whoever holds it; views stay [id]

@@ -2,8 +2,9 @@
 
 A link's sender opens an inbox in its store, says so to the receiver, and deposits what goes with a frame when that
 leaves; the receiver takes it when the frame comes. So what is under way outlives its sender. Whether the other end
-reads the same memory is known of own processes; others are offered the store once, and say whether they reach it.
-What can't be shared is lent: the link's end here holds it until the other end lets it go.
+reads the same memory is known of own processes; others are offered the store once, and prove that they reach it.
+What can't be shared is lent: the link's end here holds it until the other end lets it go. It goes by another id
+there, which nobody can guess who was not given it: so nobody has us read objects that were not sent to us.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import ctypes
 import logging
 import re
+import secrets
+import struct
 import weakref
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,15 +26,15 @@ from lightactors.actors.starting import make_cell
 from lightactors.buffers import NEEDS_WRITABLE, Leaf, is_exact, leaf_of, value_of
 from lightactors.codec import LARGE
 from lightactors.errors import LinkError, ObjectError, ObjectLost
-from lightactors.objects.client import Client, Held, Lease
+from lightactors.objects.client import Client, Held, Lease, Refused, Slow, text_of, view_of
 from lightactors.objects.copying import address_of
 from lightactors.objects.founder import PREFIX
-from lightactors.objects.lent import Lent
+from lightactors.objects.lent import ELSEWHERE, Lent
 from lightactors.objects.pulling import Pulling
 from lightactors.objects.records import Id, Op
 from lightactors.objects.ref import ObjectRef
 from lightactors.objects.shelf import Shelf
-from lightactors.objects.store import ObjectStore
+from lightactors.objects.store import SYNC, ObjectStore
 from lightactors.objects.values import Parts, parts_of_leaf
 from lightactors.remote import frames
 from lightactors.supervision.spec import ChildSpec
@@ -40,7 +44,6 @@ if TYPE_CHECKING:
     from lightactors.codec import AnyObjectRef
     from lightactors.remote.link import Link
     from lightactors.remote.node import Node
-    from lightactors.remote.parcels import Ids
 
 logger = logging.getLogger("lightactors")
 
@@ -50,16 +53,24 @@ _NAME = re.compile(rf"{PREFIX}\d{{1,10}}-[0-9a-f]{{16}}")
 _HEAVY = 4 * 2**20
 """Bytes of whose copy a loop takes notice."""
 
+_AT_ONCE = 1000
+"""Objects that are deposited with one packet."""
+
+_STARTS_WITHIN = 10.0
+"""Seconds that a process waits at most for an object that it is spawned with."""
+
+_UNPROVEN = (LinkError, ObjectError, OSError, Slow)
+
 
 class Content:
     """An object that goes with a message, and what keeps it here until it has gone."""
 
     is_heavy = False
 
-    def __init__(self, id: Id, kept: Any, store: str | None, size: int = 0) -> None:
+    def __init__(self, id: Id, kept: Any, client: Client | None, size: int = 0) -> None:
         self.id = id
         self.kept = kept  # what holds it, or a view of it
-        self.store = store  # where it lies; None: on another host
+        self.client = client  # of the store where it lies; None: on another host
         self.size = size
 
     def settle(self) -> None:
@@ -70,8 +81,7 @@ class Unwritten(Content):
     """One that has its space, and is still to be copied there."""
 
     def __init__(self, client: Client, lease: Lease, parts: Parts) -> None:
-        super().__init__(client.new_id(), None, client.name, parts.size)
-        self._client = client
+        super().__init__(client.new_id(), None, client, parts.size)
         self._lease = lease
         self._parts = parts
         # If the message never leaves, nor does anybody need the space.
@@ -84,16 +94,19 @@ class Unwritten(Content):
 
     def settle(self) -> None:
         if self.kept is None and self._end.detach() is not None:
-            self.kept = self._client.put_into(self._lease, self._parts, self.id)
+            assert self.client is not None
+            self.kept = self.client.put_into(self._lease, self._parts, self.id)
 
 
 class _Courier:
     """What one link needs to know."""
 
     def __init__(self) -> None:
+        self.is_own = False  # a process of this program, or its parent, is at the other end
         self.is_offered = False
         self.client: Client | None = None  # of our store, as it was when the inbox was opened
         self.inbox: Id = (0, 0)  # of the other end, there
+        self.proof: bytes | None = None  # what only they can say who read it there
         self.client_there: Client | None = None  # of the other end's store
         self.inbox_there: Id = (0, 0)  # ours, there
         self.lent: dict[Id, Content] = {}
@@ -111,7 +124,10 @@ class Sharing:
         if node.home is not None:
             self.store.join(node.home.store, node.home.name)
         self._couriers: WeakKeyDictionary[Link, _Courier] = WeakKeyDictionary()
-        self._here: dict[Id, Held | Lent] = {}  # what came with the frame that is being handled
+        self._here: dict[
+            Id, Held | Lent | ctypes.Array[ctypes.c_ubyte]
+        ] = {}  # what came with the frame that is being handled
+        self._secret = secrets.token_bytes(16)
 
     def _courier(self, link: Link) -> _Courier:
         return self._couriers.setdefault(link, _Courier())
@@ -130,7 +146,7 @@ class Sharing:
         parts = parts_of_leaf(leaf)
         try:
             client, lease = self.store.home, self.store.lease_now(parts.size)
-        except ObjectError as error:
+        except (ObjectError, OSError) as error:
             logger.warning("a large value travels in its message: %s", error)
             return None
         if lease is None:
@@ -141,54 +157,86 @@ class Sharing:
     def _forwarded(self, leaf: Leaf) -> tuple[Content, Any] | None:
         """Return the same for bytes that are part of an object already: they are not copied."""
         window = None if leaf.buffer is None else _window_under(leaf.buffer)
-        if window is None or window.store != self.store.name:
+        if window is None or not self.store.is_home(window.client) or not _is_alive(window.client):
             return None
         offset = address_of(leaf.buffer) - ctypes.addressof(window)
-        return Content(window.object, window, window.store), (*window.object, offset, leaf.nbytes)
+        return Content(window.object, window, window.client), (*window.object, offset, leaf.nbytes)
 
     def refer(self, ref: AnyObjectRef) -> tuple[Content, Any]:
         assert isinstance(ref, ObjectRef)
         held = ref.held
-        store = held.client.name if isinstance(held, Held) else None
-        return Content(ref.id, held, store, ref.size), (*ref.id, ref.size)
+        return Content(ref.id, held, held.client if isinstance(held, Held) else None, ref.size), (*ref.id, ref.size)
 
-    def ship(self, link: Link, contents: Sequence[Content]) -> list[tuple[int, int]]:
-        near = [content for content in contents if link.is_near and content.store == self.store.name]
-        if near:
-            courier = self._with_inbox(link)
-            assert courier.client is not None
-            courier.client.deposit((content.id for content in near), courier.inbox)
-        return [content.id if content in near else self._lend(link, content) for content in contents]
+    def has(self, contents: Sequence[Content]) -> bool:
+        clients = {content.client for content in contents if content.client is not None}
+        return all(map(_is_alive, clients))
 
-    def _lend(self, link: Link, content: Content) -> Id:
+    def ship(self, link: Link, contents: Sequence[Content]) -> tuple[list[Id], list[tuple[int, int, int, int]]]:
+        courier = self._with_inbox(link) if link.is_near else None
+        if courier is None or courier.client is None:
+            return [], [self._lend(link, content) for content in contents]
+        client = courier.client
+        shared = [content.id for content in contents if content.client is client]
+        for at in range(0, len(shared), _AT_ONCE):
+            client.deposit(shared[at : at + _AT_ONCE], courier.inbox)
+        return shared, [self._lend(link, content) for content in contents if content.client is not client]
+
+    def _lend(self, link: Link, content: Content) -> tuple[int, int, int, int]:
         courier = self._courier(link)
-        courier.lent[content.id] = content
-        courier.lent_times[content.id] += 1
-        return -content.id[0], content.id[1]
+        if not courier.is_offered and content.client is not None and self.store.is_home(content.client):
+            self._offer(link)
+        alias = self._alias(content.id)
+        courier.lent[alias] = content
+        courier.lent_times[alias] += 1
+        return *content.id, *alias
 
-    def _with_inbox(self, link: Link) -> _Courier:
-        """Return what is known of a link, whose other end has an inbox in the store as it is now."""
+    def _alias(self, id: Id) -> Id:
+        """Return the id that an object has elsewhere."""
+        if id[0] & ELSEWHERE:
+            return id
+        digest = blake2b(struct.pack("<2Q", *id), key=self._secret, digest_size=16).digest()
+        first, second = struct.unpack("<2Q", digest)
+        return first | ELSEWHERE, second
+
+    def _with_inbox(self, link: Link) -> _Courier | None:
+        """Return what is known of a link, whose other end has an inbox in the store as it is now; None: there is none.
+
+        Before it is used, the other end is to prove that it has found it.
+        """
         courier = self._courier(link)
-        client = self.store.home
-        if courier.client is not client:
-            courier.client, courier.inbox = client, client.new_id()
-            client.tell(Op.OPEN, *courier.inbox)
-            link.send(frames.Inbox(client.name, courier.inbox))
+        try:
+            client = self.store.home
+            if courier.client is not client:
+                self._open_inbox(link, courier, client)
+        except (ObjectError, OSError) as error:
+            logger.warning("%s has no object store at the moment: %s", self._node.system.name, error)
+            return None
         return courier
+
+    def _open_inbox(self, link: Link, courier: _Courier, client: Client) -> None:
+        inbox, proof = client.new_id(), secrets.token_bytes(16)
+        parts = parts_of_leaf(Leaf("bytes", (), len(proof), memoryview(proof)))
+        try:
+            held = client.put(parts, patience=SYNC)
+        except (Slow, Refused) as error:
+            raise ObjectError(f"there is no room in the object store to offer it to {link.label}") from error
+        client.tell(Op.OPEN, *inbox)
+        client.deposit([held.id], inbox)
+        courier.client, courier.inbox, courier.proof = client, inbox, proof
+        link.send(frames.Inbox(client.name, inbox, held.id))
 
     def _offer(self, link: Link) -> None:
         courier = self._courier(link)
         if not courier.is_offered and link.error is None:
             courier.is_offered = True
-            try:
-                self._with_inbox(link)
-            except ObjectError as error:
-                logger.debug("%s has no store to offer: %s", self._node.system.name, error)
+            self._with_inbox(link)
 
     def let_go(self, link: Link, frame: frames.LetGo) -> None:
         courier = self._courier(link)
         for first, second, times in frame.objects:
             id = first, second
+            if id not in courier.lent:
+                raise LinkError(f"object {text_of(id)} was given back, and is not lent")
             courier.lent_times[id] -= times
             if courier.lent_times[id] <= 0:
                 del courier.lent_times[id]
@@ -196,17 +244,28 @@ class Sharing:
 
     # Arriving
 
-    def came(self, link: Link, objects: Ids) -> None:
-        courier = self._courier(link)
-        for first, second in objects:
-            if first < 0:
-                id = -first, second
-                self._here[id] = Lent(link, id, self._give_back)
-            elif courier.client_there is None:
-                raise LinkError("objects came before the store that they are in was named")
-            else:
-                self._here[first, second] = courier.client_there.take((first, second), courier.inbox_there)
+    def came(self, link: Link, frame: frames.Laden) -> None:
         self._node.arrivals.are_here = True
+        courier = self._courier(link)
+        for id in frame.objects:
+            held = _taken(courier, id)
+            if held is not None:
+                self._here[id] = held
+        for first, second, *alias in frame.lent:
+            self._here[first, second] = self._borrowed(link, courier, (alias[0], alias[1]))
+
+    def _borrowed(self, link: Link, courier: _Courier, id: Id) -> Held | Lent:
+        if not id[0] & ELSEWHERE:
+            raise LinkError(f"an object was lent by the id {text_of(id)}, which none has elsewhere")
+        ours = courier.lent.get(id)
+        if ours is not None and isinstance(ours.kept, Held):  # it comes home
+            self._give_back(link, id)
+            return ours.kept
+        return Lent(link, id, self._give_back)
+
+    def reopen(self, contents: Sequence[Content]) -> None:
+        self._node.arrivals.are_here = True
+        self._here.update({content.id: content.kept for content in contents})
 
     def unpacked(self) -> None:
         self._here.clear()
@@ -216,21 +275,22 @@ class Sharing:
         """Return bytes that came; raise ValueError where they did not, and `ObjectLost`."""
         first, second, offset, size = _whole_numbers(wire, 4)
         held = self._here.get((first, second))
-        if not isinstance(held, Held):
+        if held is None or isinstance(held, Lent):
             raise ValueError("it speaks of bytes that did not come with it")
-        view = self.store.view_now(held)
+        view = self.store.view_now(held) if isinstance(held, Held) else view_of(held)
         if offset + size > view.nbytes:
             raise ValueError(f"bytes {offset} to {offset + size} of an object that has {view.nbytes}")
         if is_writable:
+            assert isinstance(held, Held)
             view = held.client.private(view)
         return view[offset : offset + size]
 
     def ref(self, wire: Any) -> ObjectRef[Any]:
         first, second, size = _whole_numbers(wire, 3)
         held = self._here.get((first, second))
-        if held is None:
+        if not isinstance(held, (Held, Lent)):
             raise ValueError("it speaks of an object that did not come with it")
-        return ObjectRef(held, (first, second), size)
+        return ObjectRef(held, held.id, size)
 
     def _give_back(self, link: Link, id: Id) -> None:
         """Tell the lender that an object is not needed here any more; from any thread."""
@@ -240,20 +300,32 @@ class Sharing:
     # What the links say
 
     def welcome(self, link: Link) -> None:
-        link.is_near = True
+        link.is_near = self._courier(link).is_own = True
         link.send(frames.Home(self.store.name, link.label))
 
     def found_inbox(self, link: Link, frame: frames.Inbox) -> None:
         if not _NAME.fullmatch(frame.store):
             raise LinkError("it named what is no object store")
         courier = self._courier(link)
+        courier.is_own = courier.is_own or link.on_home is not None
+        if courier.client_there is not None:
+            courier.client_there.tell(Op.CLOSE, *courier.inbox_there)
         try:
-            client = self._joined(frame)
-        except ObjectLost as error:
-            logger.debug("objects of %r can't be read in place: %s", link, error)
-            return
-        courier.client_there, courier.inbox_there = client, frame.inbox
-        link.send(frames.Reached())
+            courier.client_there, courier.inbox_there = self._joined(frame), frame.inbox
+            proof = self._proof(courier, frame.proof)
+        except _UNPROVEN as error:
+            logger.debug("objects of %r can't be read in place: %r", link, error)
+            courier.client_there, proof = None, b""
+        link.send(frames.Reached(proof))
+
+    def _proof(self, courier: _Courier, id: Id) -> bytes:
+        """Return what only they can know who reach the other end's store. Raises one of `_UNPROVEN`."""
+        assert courier.client_there is not None
+        held = courier.client_there.claim(id, courier.inbox_there, patience=SYNC)
+        value = None if held is None else self.store.value(held, self.store.view_now(held))
+        if type(value) is not bytes:
+            raise LinkError("the proof is not there")
+        return value
 
     def _joined(self, frame: frames.Inbox) -> Client:
         """Return the line to a store where an inbox is ours now. Raises `ObjectLost`."""
@@ -264,15 +336,24 @@ class Sharing:
             client.tell(Op.JOIN, *frame.inbox)
         return client
 
-    def was_reached(self, link: Link) -> None:
-        if self._courier(link).client is not None:
+    def was_reached(self, link: Link, frame: frames.Reached) -> None:
+        courier = self._courier(link)
+        proof = courier.proof
+        if not frame.proof:
+            link.is_near = False
+            _close_inbox(courier)
+        elif proof is None or not secrets.compare_digest(frame.proof, proof):
+            raise LinkError("it says that it reaches this program's object store, and does not prove it")
+        else:
             link.is_near = True
 
     def lost(self, link: Link) -> None:
         courier = self._couriers.pop(link, None)
         if courier is None:
             return
-        if courier.client is not None:
+        if not link.is_near:
+            _close_inbox(courier)
+        elif courier.client is not None:
             courier.client.tell(Op.ABANDON, *courier.inbox)
         if courier.client_there is not None:
             courier.client_there.tell(Op.CLOSE, *courier.inbox_there)
@@ -289,7 +370,7 @@ class Sharing:
             if not isinstance(value.held, Held) or not self.store.is_home(value.held.client):
                 raise ObjectError(f"{value!r} is another program's; get it, and pass the value or a ref of your own")
             return "object", value.id, value.size
-        leaf = leaf_of(value) if is_exact(value) else None
+        leaf = _leaf_if_any(value)
         placed = None if leaf is None or leaf.nbytes < LARGE or kept is None else self.place(leaf, None)
         if leaf is None or placed is None or kept is None:
             return None
@@ -302,11 +383,21 @@ class Sharing:
         what, *facts = pid
         if what == "object":
             id, size = facts
-            return ObjectRef(self.store.home.hold(id), id, size)
+            return ObjectRef(self._claimed(id), id, size)
         kind, about, (first, second, offset, size) = facts
-        view = self.store.view_now(self.store.home.hold((first, second)))
+        view = self.store.view_now(self._claimed((first, second)))
         whole = self.store.home.private(view) if kind in NEEDS_WRITABLE else view
         return value_of(kind, about, whole[offset : offset + size], trusted=True)
+
+    def _claimed(self, id: Id) -> Held:
+        """Hold an object before who has sent it hears that this process has started, and lets it go perhaps."""
+        try:
+            held = self.store.home.claim(id, patience=_STARTS_WITHIN)
+        except Slow:
+            held = None
+        if held is None:
+            raise ObjectLost(f"object {text_of(id)}, which the process was spawned with, was deleted or lost")
+        return held
 
     # Lending
 
@@ -317,6 +408,13 @@ class Sharing:
             courier.shelf = make_cell(self._node.abroad, "objects", spec, self._node.loop)
             courier.shelf.begin(Ask(self._node.loop, self._node.loop))
         return courier.shelf
+
+
+def _leaf_if_any(value: object) -> Leaf | None:
+    try:
+        return leaf_of(value) if is_exact(value) else None
+    except TypeError:  # an array of objects, a sparse tensor: its library knows how to pickle it
+        return None
 
 
 def _whole_numbers(wire: Any, count: int) -> list[int]:
@@ -338,3 +436,29 @@ def _window_under(buffer: memoryview) -> Any:
             under = base  # of an array of numpy's
         else:
             return None
+
+
+def _is_alive(client: Client) -> bool:
+    """Tell whether a store is still there, also if nobody has noticed yet."""
+    client.tell(Op.GIVE_UP, 0, 0)  # says nothing, and fails at the end of a line
+    return client.error is None
+
+
+def _close_inbox(courier: _Courier) -> None:
+    """Close the other end's inbox, which that has never looked into."""
+    if courier.client is not None:
+        courier.client.tell(Op.CLOSE, *courier.inbox)
+
+
+def _taken(courier: _Courier, id: Id) -> Held | None:
+    """Hold an object that the other end says to have sent; None: it can't be had."""
+    client = courier.client_there
+    if client is None:
+        return None
+    if courier.is_own:
+        return client.take(id, courier.inbox_there)
+    try:
+        # Others may be wrong: they might name any object of a store that is also ours.
+        return client.claim(id, courier.inbox_there, patience=SYNC)
+    except (Slow, ObjectError):
+        return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from lightactors.contract import ROLES, actor, handler
 from lightactors.errors import ObjectLost
-from lightactors.objects.client import Held, text_of
+from lightactors.objects.client import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,17 +28,12 @@ class Shelf:
         self._pulling = pulling
         self._lent = lent
 
-    @handler(roles=ROLES)
-    async def pull(self, first: int, second: int, start: int) -> AsyncIterator[bytes]:
-        """Yield an object's bytes from `start` on, in pieces. Raises `ObjectLost` for what was not lent."""
+    @handler(roles=ROLES, interleaved=True)
+    async def pull(self, first: int, second: int) -> AsyncIterator[memoryview]:
+        """Yield an object's bytes, in pieces. Raises `ObjectLost` for what was not lent."""
         content = self._lent.get((first, second))
         if content is None:
             raise ObjectLost(f"object {text_of((first, second))} was not lent over this link, or was given back")
-        held = (
-            await self._pulling.nearer(content.kept, content.size)
-            if not isinstance(content.kept, Held)
-            else content.kept
-        )
-        view = await self._pulling.store.viewed(held)
-        for at in range(start, view.nbytes, PIECE):
-            yield bytes(view[at : at + PIECE])
+        async with aclosing(self._pulling.pieces(content.kept)) as pieces:
+            async for piece in pieces:
+                yield piece

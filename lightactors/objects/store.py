@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
-import pickle
 import threading
 import weakref
 from collections.abc import Callable
+from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -37,7 +36,7 @@ WITHIN = 30.0
 _ANSWERS_WITHIN = 10.0
 """Seconds after which an owner that does not answer is given up."""
 
-_SYNC = 1.0
+SYNC = 1.0
 """Seconds that a loop is kept at most for what a message needs at once."""
 
 _INLINE = 2 * 2**20
@@ -57,6 +56,7 @@ class ObjectStore:
         self._label = system.name
         self._clients: dict[str, Client] = {}
         self._lock = threading.Lock()
+        system.at_end.append(self._close)
 
     # Where it is
 
@@ -67,7 +67,6 @@ class ObjectStore:
             with self._lock:
                 if self._founder is None:
                     self._founder = Founder(self._system.object_limits or ObjectLimits())
-                    self._system.at_end.append(self._close)
                 self._name = self._founder.name
         return self._name
 
@@ -103,7 +102,7 @@ class ObjectStore:
 
     async def _close(self) -> None:
         for client in self._clients.values():
-            client.close(f"the block of system {self._system.name!r} has ended")
+            client.close(f"system {self._system.name!r} has ended")
         if self._founder is not None:
             await anyio.to_thread.run_sync(self._founder.close)
 
@@ -132,13 +131,13 @@ class ObjectStore:
         """Return space without waiting for longer than a write to the disk takes; None: there is no room."""
         client = self.home
         try:
-            return client.lease(size, patience=_SYNC)
+            return client.lease(size, patience=SYNC)
         except Slow:
             return None
         except Refused as refused:
-            if refused.status is not Status.FULL:
+            if refused.status is not Status.FULL or not refused.coming:
                 return None
-        return _Wait(client, size).now(_SYNC)  # what nobody looks at is on its way to the disk
+        return _Wait(client, size).now(SYNC)
 
     async def lease(self, size: int, within: float = WITHIN) -> Lease:
         """Return space for an object; wait for it if need be. Raises `ObjectStoreFull` and `ObjectLost`."""
@@ -160,7 +159,10 @@ class ObjectStore:
         elif status is Status.QUOTA:
             text = "this process has its quota already; release some, or raise ObjectLimits(quota=...)"
         else:
-            text = f"none became free within {within:g} s: {figures.in_words(_HOLDERS)}"
+            text = (
+                f"none became free within {within:g} s: {figures.in_words(_HOLDERS)}. Release refs, let go of arrays, "
+                "or give it more by open_system(objects=ObjectLimits(capacity=...))"
+            )
         return ObjectStoreFull(f"the object store has no {in_words(size)} for another object: {text}", figures)
 
     async def create(self, size: int, *, within: float = WITHIN) -> Draft:
@@ -186,7 +188,7 @@ class ObjectStore:
     def view_now(self, held: Held) -> memoryview:
         """Return an object's bytes, at once. Raises `ObjectLost`."""
         try:
-            return held.client.view(held, patience=_SYNC)
+            return held.client.view(held, patience=SYNC)
         except Slow:
             raise _silent(held.client) from None
 
@@ -195,6 +197,11 @@ class ObjectStore:
         return put_together(view, private=lambda: held.client.private(view), trusted=self.is_home(held.client))
 
     # Asking
+
+    async def claim(self, id: Id) -> Held | None:
+        """Hold an object if it is here."""
+        client = self.home
+        return await _patiently(lambda patience: client.claim(id, patience=patience))
 
     async def contains(self, id: Id, client: Client | None = None) -> bool:
         return (await self._ask(Op.CONTAINS, *id, client=client)).status is Status.DONE
@@ -236,7 +243,7 @@ async def _patiently(act: Callable[[float], T], undo: Callable[[T], object] = la
 
 
 def _silent(client: Client) -> ObjectLost:
-    return ObjectLost(f"object store {client.name} has not answered for {_SYNC:g} s; is its process stopped?")
+    return ObjectLost(f"object store {client.name} has not answered for {SYNC:g} s; is its process stopped?")
 
 
 class _Errand(Generic[T]):
@@ -313,13 +320,12 @@ class Draft:
         self._lease: Lease | None = lease
         self._parts = parts
         client.fill(lease, parts)
-        start = lease.offset + parts.offsets[0]
-        memory = client.writable(start, parts.leaves[0].nbytes)
-        window = (ctypes.c_ubyte * memory.nbytes).from_address(address_of(memory))
-        window.memory = memory  # type: ignore[attr-defined]  # `from_address` keeps nothing alive
-        self._window = weakref.ref(window)
-        self.view = pickle.PickleBuffer(window).raw()
+        start, size = lease.offset + parts.offsets[0], parts.leaves[0].nbytes
+        # Slices and arrays of a view are no exports of it that `release` would see; but they all keep this alive.
+        self._window: Any = (ctypes.c_ubyte * size).from_buffer(client.writable(start, size))
+        self.view = PickleBuffer(self._window).raw()
         """The object's memory, to be written to until it is sealed."""
+        self._forgotten = self._when_forgotten(lease)
 
     def seal(self) -> ObjectRef[memoryview]:
         """Publish the object: from now on nobody can change it. Raises `ObjectError` while arrays refer to it."""
@@ -337,15 +343,34 @@ class Draft:
         lease = self._lease
         if lease is None:
             raise ObjectError(f"the draft was sealed or discarded before, and can't be {how}; create another one")
-        with contextlib.suppress(BufferError):
-            self.view.release()
-        # numpy's arrays share what the view refers to, and don't keep that from being released.
-        if self._window() is not None:
+        if not self._is_alone():
             raise ObjectError(
-                f"the draft can't be {how} while an array still refers to its view; `del` the array before"
+                f"the draft can't be {how} while an array or a slice of its view is there; `del` what you wrote with"
             )
         self._lease = None
         return lease
+
+    def _when_forgotten(self, lease: Lease) -> weakref.finalize[Any, Any]:
+        """Have the memory given back when the draft and all that could write to it are garbage."""
+        forgotten = weakref.finalize(self._window, self._client.give_back, lease)
+        forgotten.atexit = False
+        return forgotten
+
+    def _is_alone(self) -> bool:
+        """Release the view; tell whether nobody else can write to the memory. If somebody can, open another view."""
+        try:
+            self.view.release()
+        except BufferError:
+            return False
+        self._forgotten.detach()
+        window, self._window = weakref.ref(self._window), None
+        self._window = window()
+        if self._window is None:
+            return True
+        self.view = PickleBuffer(self._window).raw()
+        assert self._lease is not None
+        self._forgotten = self._when_forgotten(self._lease)
+        return False
 
     def __repr__(self) -> str:
         return f"<draft {'over' if self._lease is None else in_words(self._parts.size)}>"

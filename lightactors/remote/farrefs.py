@@ -26,6 +26,14 @@ def bind(cell: StandIn, codec: MethodCodec) -> Any:
     return _FarStream(cell, codec) if codec.method.kind is Kind.STREAM else _Far(cell, codec)
 
 
+async def _settle(body: Parcel) -> None:
+    """See to it that what a message carries is as it is now, whatever its sender does with it next."""
+    if body.is_heavy:
+        await anyio.to_thread.run_sync(body.settle)
+    else:
+        body.settle()
+
+
 class _Far:
     """A handler of an actor elsewhere, as its ref shows it."""
 
@@ -39,10 +47,10 @@ class _Far:
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         cell, codec = self._cell, self._codec
         body = cell.encoded(codec, args, kwargs)
-        if type(body) is Parcel and body.is_heavy:
-            await anyio.to_thread.run_sync(body.settle)
+        if type(body) is Parcel:
+            await _settle(body)
         loop = cell.loop
-        if get_ident() == loop.ident and cell.is_free():
+        if get_ident() == loop.ident and cell.is_free() and cell.refs.takes(body):
             ask = Ask(loop, loop)
             cell.send_ask(Call(codec, body, tracing.current()), ask)
         else:
@@ -53,9 +61,9 @@ class _Far:
     async def tell(self, *args: Any, **kwargs: Any) -> None:
         cell = self._cell
         body = cell.encoded(self._codec, args, kwargs)
-        if type(body) is Parcel and body.is_heavy:
-            await anyio.to_thread.run_sync(body.settle)
-        if get_ident() == cell.loop.ident and cell.is_free():
+        if type(body) is Parcel:
+            await _settle(body)
+        if get_ident() == cell.loop.ident and cell.is_free() and cell.refs.takes(body):
             cell.send_tell(self._name, body, tracing.current())
             return
         envelope = self._envelope(body, args, kwargs, None)
@@ -67,7 +75,9 @@ class _Far:
     def tell_nowait(self, *args: Any, **kwargs: Any) -> None:
         cell = self._cell
         body = cell.encoded(self._codec, args, kwargs)
-        if get_ident() == cell.loop.ident and cell.is_free():
+        if type(body) is Parcel:
+            body.settle()
+        if get_ident() == cell.loop.ident and cell.is_free() and cell.refs.takes(body):
             cell.send_tell(self._name, body, tracing.current())
         else:
             cell.mailbox.put_nowait(self._envelope(body, args, kwargs, None))
@@ -104,7 +114,9 @@ class FarRef(Ref[Any]):
         cell = self._cell
         cell.behaviour.check(message)
         call = cell.message(message)
-        if get_ident() == cell.loop.ident and cell.is_free():
+        if type(call.body) is Parcel:
+            await _settle(call.body)
+        if get_ident() == cell.loop.ident and cell.is_free() and cell.refs.takes(call.body):
             cell.send_tell("", call.body)
         else:
             await cell.mailbox.put((call, (), {}, None))
@@ -112,13 +124,19 @@ class FarRef(Ref[Any]):
     def tell_nowait(self, message: Any) -> None:
         cell = self._cell
         cell.behaviour.check(message)
-        cell.mailbox.put_nowait((cell.message(message), (), {}, None))
+        call = cell.message(message)
+        if type(call.body) is Parcel:
+            call.body.settle()
+        cell.mailbox.put_nowait((call, (), {}, None))
 
     async def ask(self, message: Any) -> Any:
         if not isinstance(message, Message):
             raise WrongMessage(f"{message!r} has no reply type; derive its class from lightactors.Message[Reply]")
         cell = self._cell
         cell.behaviour.check(message)
+        call = cell.message(message)
+        if type(call.body) is Parcel:
+            await _settle(call.body)
         ask = Ask(None, cell.loop)
-        await cell.mailbox.put((cell.message(message), (), {}, ask))
+        await cell.mailbox.put((call, (), {}, ask))
         return await wait_for(cell, ask)

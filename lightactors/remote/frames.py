@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import mmap
-from typing import TypeAlias, get_args
+from typing import Annotated, TypeAlias, get_args
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 from msgspec.msgpack import Decoder, Encoder
 
 from lightactors.codec import MALFORMED
@@ -24,6 +24,10 @@ _WARM = 8 * 2**20
 _PREFIX = 4
 
 Buffer: TypeAlias = bytearray | memoryview
+
+Number: TypeAlias = Annotated[int, Meta(ge=0)]
+Id: TypeAlias = tuple[Number, Number]
+"""Of an object, or an inbox."""
 
 
 class Frame(Struct, array_like=True, gc=False):
@@ -163,9 +167,13 @@ Bodied: TypeAlias = Ask | Tell | Open | Reply | Item
 
 
 class Laden(Frame, tag=22):
-    """A frame that objects go with: their ids, in pairs of numbers; of one that is only lent the first is negative."""
+    """A frame that objects go with: the ids of those in the receiver's inbox, and of those that are lent.
 
-    objects: list[tuple[int, int]]
+    What is lent has two: the one by which the body speaks of it, and the one by which it is got, and kept by others.
+    """
+
+    objects: list[Id]
+    lent: list[tuple[Number, Number, Number, Number]]
     frame: Bodied
 
 
@@ -177,20 +185,23 @@ class Home(Frame, tag=23):
 
 
 class Inbox(Frame, tag=24):
-    """Objects for the receiver lie in this store, in this inbox."""
+    """Objects for the receiver lie in this store, in this inbox; the first is the `proof` that it can be reached."""
 
     store: str
-    inbox: tuple[int, int]
+    inbox: Id
+    proof: Id
 
 
 class Reached(Frame, tag=25):
-    """The store that the receiver has named can be read from here."""
+    """The store that the receiver has named can be read from here, as this proves; empty: it can't."""
+
+    proof: bytes
 
 
 class LetGo(Frame, tag=26):
     """These objects, which were lent, are not needed any more, each so many times."""
 
-    objects: list[tuple[int, int, int]]
+    objects: list[tuple[Number, Number, Annotated[int, Meta(ge=1)]]]
 
 
 AnyFrame: TypeAlias = (

@@ -217,7 +217,7 @@ class Link:
             frames.Laden: self._came_laden,
             frames.Home: self._found_home,
             frames.Inbox: lambda frame: self.sharing().found_inbox(self, frame),
-            frames.Reached: lambda _: self.sharing().was_reached(self),
+            frames.Reached: lambda frame: self.sharing().was_reached(self, frame),
             frames.LetGo: lambda frame: self.sharing().let_go(self, frame),
         }
 
@@ -246,7 +246,7 @@ class Link:
         """Send a frame with its body, and the objects that go with that."""
         if type(body) is Parcel and self.error is None:
             body.settle()
-            self.send(frames.Laden(self.sharing().ship(self, body.contents), frame), len(body))
+            self.send(frames.Laden(*self.sharing().ship(self, body.contents), frame), len(body))
         else:
             self.send(frame, len(body))
 
@@ -367,8 +367,8 @@ class Link:
 
     def _came_laden(self, frame: frames.Laden) -> None:
         sharing = self.sharing()
-        sharing.came(self, frame.objects)
         try:
+            sharing.came(self, frame)
             self._actions[type(frame.frame)](frame.frame)
         finally:
             sharing.unpacked()

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
     from lightactors.buffers import Leaf
-    from lightactors.codec import AnyObjectRef, Arrivals
+    from lightactors.codec import AnyObjectRef, Arrivals, Parcel
     from lightactors.remote import frames
     from lightactors.remote.link import Link
     from lightactors.remote.node import LinkRefs, Node
-
-Ids = Sequence[tuple[int, int]]
 
 
 class Sharing(Protocol):
@@ -25,6 +23,10 @@ class Sharing(Protocol):
 
     def refer(self, ref: AnyObjectRef) -> tuple[Any, Any]:
         """Return what goes with a message for an `ObjectRef`; see `codec.Objects.refer`."""
+        ...
+
+    def reopen(self, contents: Sequence[Any]) -> None:
+        """Have at hand what a message carries that has not left, as if it had come; until `unpacked`."""
         ...
 
     def view(self, wire: Any, *, is_writable: bool) -> memoryview: ...
@@ -42,17 +44,21 @@ class Sharing(Protocol):
         """Let an own process, at the other end, use the program's store."""
         ...
 
-    def ship(self, link: Link, contents: Sequence[Any]) -> list[tuple[int, int]]:
+    def has(self, contents: Sequence[Any]) -> bool:
+        """Tell whether what was placed for a message is still there."""
+        ...
+
+    def ship(self, link: Link, contents: Sequence[Any]) -> tuple[list[frames.Id], list[tuple[int, int, int, int]]]:
         """See to it that objects live until the other end has them; return what the frame says of them."""
         ...
 
-    def came(self, link: Link, objects: Ids) -> None:
+    def came(self, link: Link, frame: frames.Laden) -> None:
         """Hold what has come with a frame, until `unpacked`."""
         ...
 
     def unpacked(self) -> None: ...
     def found_inbox(self, link: Link, frame: frames.Inbox) -> None: ...
-    def was_reached(self, link: Link) -> None: ...
+    def was_reached(self, link: Link, frame: frames.Reached) -> None: ...
     def let_go(self, link: Link, frame: frames.LetGo) -> None: ...
     def lost(self, link: Link) -> None: ...
     async def figures(self) -> bytes | None:
@@ -76,6 +82,12 @@ class LinkObjects:
 
     def refer(self, ref: AnyObjectRef) -> tuple[Any, Any]:
         return self._node.sharing.refer(ref)
+
+    def reopen(self, parcel: Parcel) -> None:
+        self._node.sharing.reopen(parcel.contents)
+
+    def close(self) -> None:
+        self._node.sharing.unpacked()
 
     def view(self, wire: Any, *, is_writable: bool) -> memoryview:
         self._see_something_came()

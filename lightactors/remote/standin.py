@@ -9,6 +9,7 @@ An ask that waits for its own asker across a link (an `AskCycle`) is not detecte
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from lightactors.actors.mailbox import Ask, Failure
 from lightactors.actors.ref import ActorRef
 from lightactors.actors.terminated import Reason
 from lightactors.actors.tree import Tree, joined
-from lightactors.codec import MethodCodec
+from lightactors.codec import MethodCodec, Parcel
 from lightactors.contract import Behaviour, Contract, Method, contract_of
 from lightactors.errors import ActorNotRunning, LightActorsError
 from lightactors.remote import farrefs, surveys
@@ -219,7 +220,7 @@ class StandIn(Cell):
         call, args, kwargs, ask = envelope
         if not self.refs.takes(call.body):
             try:
-                call = self._anew(call, args, kwargs)
+                call = self._anew(call)
             except LightActorsError as error:
                 self._refuse((call, args, kwargs, ask), error)
                 return
@@ -232,11 +233,13 @@ class StandIn(Cell):
         else:
             self.send_ask(call, ask)
 
-    def _anew(self, call: Call | Posted, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Posted:
+    def _anew(self, call: Call | Posted) -> Call | Posted:
         """Return a message encoded for this link: its bytes lie where only the other end of another one reads them."""
-        if isinstance(call, Posted):
-            return self.message(call.message)
-        return Call(call.codec, self.encoded(call.codec, args, kwargs), call.trace)
+        body = self.refs.anew(call.body)
+        self.refs.check_size(body, f"a message to {self.kind}")
+        anew = copy.copy(call)
+        anew.body = body
+        return anew
 
     def _refuse(self, envelope: Any, error: LightActorsError) -> None:
         call, args, kwargs, ask = envelope
@@ -259,15 +262,20 @@ class StandIn(Cell):
     ) -> None:
         """Send on what has come over another link; raise `ActorNotRunning` and `CannotTravel`."""
         codec = self.refs.method(method)
-        self.mailbox.deliver((Call(codec, self.encoded(codec, args, kwargs), trace), args, kwargs, ask))
+        call = Call(codec, self.encoded(codec, args, kwargs), trace)
+        _settle(call.body)
+        self.mailbox.deliver((call, args, kwargs, ask))
 
     def relay_message(self, message: Any, ask: WireAsk | None) -> None:
-        self.mailbox.deliver((self.message(message), (), {}, ask))
+        call = self.message(message)
+        _settle(call.body)
+        self.mailbox.deliver((call, (), {}, ask))
 
     def production(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FarProduction:
         """Return a stream to be started."""
         codec = self.refs.method(method)
         call = Call(codec, self.encoded(codec, args, kwargs))
+        _settle(call.body)
         return FarProduction(self, call, args, kwargs)
 
     def encoded(self, codec: MethodCodec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -283,6 +291,11 @@ class StandIn(Cell):
         body = codec.encode(message)
         self.refs.check_size(body, f"a message to {self.kind}")
         return Posted(codec, body, message)
+
+
+def _settle(body: bytes) -> None:
+    if type(body) is Parcel:
+        body.settle()
 
 
 class ChildElsewhere(StandIn):

@@ -162,7 +162,7 @@ async def test_full_disk_is_told_and_all_goes_on_when_there_is_room_again(tmp_pa
             hog = disk / "hog"
             hog.write_bytes(bytes(11 * MIB))
             refs: list[la.ObjectRef[memoryview]] = []
-            with pytest.raises(ObjectStoreFull, match=r"nothing can be spilled to .*No space left on device"):
+            with pytest.raises(ObjectStoreFull, match=r"nothing can be written to .*No space left on device"):
                 await _fill(refs, 2 * MIB)
             began = _processor_seconds(owner_of(system))
             assert refs
