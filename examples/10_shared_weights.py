@@ -27,9 +27,8 @@ class Worker:
 
 
 async def main() -> None:
-    limits = la.ObjectLimits(capacity=2 * SIZE)
-    async with la.open_system(objects=limits) as system:
-        weights = np.full((SIZE // 2**20, 2**18), 0.5, dtype=np.float32)
+    weights = np.full((SIZE // 2**20, 2**18), 0.5, dtype=np.float32)
+    async with la.open_system(objects=la.ObjectLimits(capacity=2 * SIZE)) as system:
         begin = time.perf_counter()
         ref = await la.put(weights)
         print(f"put {weights.nbytes // 2**20} MiB in {time.perf_counter() - begin:.2f} s: {ref}")

@@ -294,6 +294,8 @@ class Codec:
         if isinstance(wanted, type):
             if isinstance(value, wanted):
                 return value
+            if takes(wanted) and isinstance(value, AnyObjectRef):
+                raise ValueError(f"a ref of an object; send await get(ref), or annotate it as ObjectRef: {value!r}")
             if takes(wanted):
                 raise ValueError(f"no array, but a {type(value).__name__}")
             if issubclass(wanted, AnyObjectRef):

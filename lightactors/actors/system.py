@@ -19,8 +19,9 @@ from lightactors.actors.flag import Flag
 from lightactors.actors.owner import Owner
 from lightactors.actors.spawn import Spawner
 from lightactors.actors.tree import Tree
-from lightactors.errors import ConfigurationError, check_seconds, raise_together
+from lightactors.errors import ConfigurationError, check_seconds, raise_together, shown
 from lightactors.supervision.ladder import GRACE, Ladder, ladder_of
+from lightactors.supervision.limits import ObjectLimits
 
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from lightactors.actors.loops import Loop
     from lightactors.actors.survey import Words
     from lightactors.security import Tls, Tokens
-    from lightactors.supervision.limits import ObjectLimits
 
 logger = logging.getLogger("lightactors")
 
@@ -206,6 +206,8 @@ async def open_system(
     """
     if check_seconds("blocked_after", blocked_after) == 0:
         raise ConfigurationError("blocked_after=0 would report every loop; give seconds, more than 0")
+    if objects is not None and not isinstance(objects, ObjectLimits):
+        raise ConfigurationError(f"objects={shown(objects)}; give ObjectLimits(capacity=...)")
     system = System(name, ladder_of(grace))
     system.object_limits = objects
     token = owners.current.set(system)

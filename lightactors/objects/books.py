@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from lightactors.objects.arena import GRAIN, Arena
+from lightactors.objects.arena import GRAIN, PAGE, Arena
 from lightactors.objects.records import Id, Status
 
 WAITS_FOR_RECEIVER = 60.0
@@ -418,15 +418,15 @@ class Books:
     def victims(self, size: int, most: float = math.inf) -> list[Object]:
         """Choose objects to be written to a file, of that many bytes or more if there are so many; see `spilled`.
 
-        They are not more than `most` bytes.
+        They are not more than `most` bytes there, where each takes whole pages.
         """
         chosen: list[Object] = []
         for found in self._idle.values():
-            if size <= 0 or found.room > most:
+            most -= -(-found.size // PAGE) * PAGE
+            if size <= 0 or most < 0:
                 break
             chosen.append(found)
             size -= found.room
-            most -= found.room
         for found in chosen:
             found.is_leaving = True
             del self._idle[found.id]

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 PATIENCE = 0.02
 """Seconds that a loop may be kept by an owner that does not answer."""
 
-_PRESS = 100
-"""Milliseconds after which it is looked whether a line that takes nothing is still there."""
+_SYNC = 1.0
+"""Seconds that a process is kept by one at most, where it can't wait in another way."""
 
 _ROOM = 4 * 2**20
 """Bytes that are leased at once for small objects."""
@@ -50,10 +50,11 @@ class Slow(Exception):
 
 
 class Refused(Exception):
-    """The owner gives no space; `status` says why."""
+    """The owner gives no space; `status` says why, and `coming` how many bytes are on their way to the disk."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, coming: int) -> None:
         self.status = status
+        self.coming = coming
 
 
 @dataclass
@@ -104,7 +105,7 @@ class Lease:
 class Client:
     """One process's line to one store."""
 
-    def __init__(self, name: str, label: str, *, fork_of: int | None = None) -> None:
+    def __init__(self, name: str, label: str, *, fork_of: int = 0) -> None:
         """Connect; raises `ObjectLost` if there is no such store, or not of this user."""
         self.name = name
         self.label = label
@@ -112,9 +113,10 @@ class Client:
         self.error: str | None = None  # why it has ended
         self._socket = _connected(name)
         self._lock = threading.RLock()
+        self._noting = threading.RLock()  # what is told of a hold and what is noted of it go together
         self._flushing = threading.Lock()
+        self._helping = threading.Lock()
         self._backlog: deque[bytes] = deque()
-        self._is_pressing = False  # a thread sees to it that the backlog is said
         self._late: dict[int, Callable[[Answer], object]] = {}  # what is done about an answer that comes too late
         self._serials = itertools.count(1)
         self._numbers = itertools.count(1)
@@ -122,11 +124,13 @@ class Client:
         self._pins: dict[int, _Pin] = {}  # by the id() of the view
         self._room = Lease(0, 0)  # for small objects
         self._copier: Copier | None = None
+        self._is_in = False  # whether the owner's greeting was heard
         self._reading: mmap.mmap
         self._reading_at = 0
         self._twin: Client | None = None  # for the fork that is about to be made
-        facts = {"client": self.number, "protocol": PROTOCOL, "pid": os.getpid(), "label": label}
-        self._tell(json.dumps(facts if fork_of is None else facts | {"fork_of": fork_of}).encode())
+        self._stilled: list[Any] = []  # as well: the locks that keep other threads out meanwhile
+        facts = {"client": self.number, "protocol": PROTOCOL, "pid": os.getpid(), "label": label, "fork_of": fork_of}
+        self._tell(json.dumps(facts).encode())
         _clients.add(self)
 
     # Telling
@@ -136,6 +140,8 @@ class Client:
         self._tell(RECORD.pack(op, 0, a, b, c, d))
 
     def _tell(self, packet: bytes) -> None:
+        if self.error is not None:
+            return
         if not self._backlog:
             try:
                 self._socket.send(packet)
@@ -146,45 +152,65 @@ class Client:
                 self._lose(error)
                 return
         self._backlog.append(packet)
-        self._flush()
-        if self._backlog and not self._is_pressing:
-            # Nobody here may have anything to say for long, and what was said last is that a view was closed, say. Not
-            # a `Thread`, whose start waits: garbage may be collected anywhere.
-            self._is_pressing = True
-            _thread.start_new_thread(self._press, ())
-
-    def _press(self) -> None:
-        """Say the rest as soon as it is taken; on a thread of its own."""
-        while True:
-            with contextlib.suppress(OSError, ValueError):  # the line was closed
-                poll = select.poll()
-                poll.register(self._socket, select.POLLOUT)
-                while self._backlog and self.error is None:
-                    poll.poll(_PRESS)
-                    self._flush()
-            self._is_pressing = False
-            if not self._backlog or self.error is not None:
-                return
-            self._is_pressing = True  # who has found it so has left a packet here, and no thread to say it
+        self._have_flushed()
 
     def _flush(self) -> None:
         if not self._flushing.acquire(blocking=False):
             return
         try:
             while self._backlog:
-                self._socket.send(self._backlog[0])
-                self._backlog.popleft()
-        except (BlockingIOError, IndexError):  # or the line was lost meanwhile
+                packets = self._next_packets()
+                self._socket.send(b"".join(packets))
+                for _ in packets:
+                    self._backlog.popleft()
+        except BlockingIOError:
             pass
         except OSError as error:
             self._lose(error)
         finally:
             self._flushing.release()
 
+    def _next_packets(self) -> list[bytes]:
+        """Return what goes as one: the socket holds fewer packets than bytes."""
+        packets: list[bytes] = []
+        size = 0
+        for place in range(len(self._backlog)):  # not an iterator, for others append
+            size += len(self._backlog[place])
+            if packets and size > PACKET:
+                break
+            packets.append(self._backlog[place])
+        return packets
+
+    def _have_flushed(self) -> None:
+        """Have a thread send what the socket does not take now; without it that would wait for the next to be told."""
+        if self._helping.acquire(blocking=False):
+            try:
+                # Not `threading.Thread`, whose lock this thread may have while garbage is collected.
+                _thread.start_new_thread(self._keep_flushing, ())
+            except RuntimeError:  # the interpreter ends, and with it the line
+                self._helping.release()
+
+    def _keep_flushing(self) -> None:
+        try:
+            while self._backlog and self.error is None:
+                with contextlib.suppress(Slow, ObjectLost):
+                    self._wait(select.POLLOUT, time.monotonic() + 1.0)
+                    self._flush()
+        finally:
+            self._helping.release()
+        if self._backlog and self.error is None:  # since this thread has looked
+            self._have_flushed()
+
+    def catch_up(self, patience: float) -> None:
+        """Wait until all that was told has left for the owner. Raises `Slow` and `ObjectLost`."""
+        deadline = time.monotonic() + patience
+        while self._backlog:
+            self._wait(select.POLLOUT, deadline)
+            self._flush()
+
     def _lose(self, error: OSError | str) -> None:
         if self.error is None:
             self.error = str(error)
-            self._backlog.clear()
 
     def close(self, why: str = "the line is closed") -> None:
         """End the line: what this process holds is let go of, its views stay as they are while they last."""
@@ -202,14 +228,12 @@ class Client:
         if not self._lock.acquire(timeout=patience):
             raise Slow
         try:
-            if self._copier is None:
+            if not self._is_in:
                 self._enter(deadline)
             serial = next(self._serials) & 0xFFFFFFFF
             self._late[serial] = undo
             self._tell(RECORD.pack(op, serial, a, b, c, d))
-            while self._backlog:
-                self._wait(select.POLLOUT, deadline)
-                self._flush()
+            self.catch_up(deadline - time.monotonic())
             while True:
                 answered, answer = self._receive(deadline)
                 late = self._late.pop(answered)
@@ -245,7 +269,10 @@ class Client:
         if self.error is not None:
             raise self.lost()
         poll = select.poll()
-        poll.register(self._socket, event)
+        try:
+            poll.register(self._socket, event)
+        except ValueError:  # another thread has closed it since
+            raise self.lost() from None
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             raise Slow
 
@@ -253,19 +280,20 @@ class Client:
         """Return the error that says why nothing can be had from this store."""
         return ObjectLost(f"object store {self.name} can't be reached ({self.error}): what it held is lost")
 
-    def be_greeted(self, patience: float) -> None:
-        """Wait until the owner has opened the account; the memory is known already."""
-        _, descriptors = self._packet(time.monotonic() + patience)
-        for descriptor in descriptors:
-            os.close(descriptor)
-
     def _enter(self, deadline: float) -> None:
         """Hear the owner's greeting, and map its memory."""
         packet, descriptors = self._packet(deadline)
         facts = json.loads(packet)
         if "error" in facts:
+            self._lose(facts["error"])
             raise ObjectError(f"object store {self.name} refuses this process: {facts['error']}")
-        capacity = facts["capacity"]
+        self._is_in = True
+        if self._copier is None:
+            self._map(descriptors, facts["capacity"])
+        else:  # as it was in the process that this is a copy of
+            os.close(descriptors[0])
+
+    def _map(self, descriptors: list[int], capacity: int) -> None:
         try:
             self._reading = mmap.mmap(descriptors[0], capacity, prot=mmap.PROT_READ)
             self._reading_at = address_of(self._reading)
@@ -288,6 +316,7 @@ class Client:
         if not self._lock.acquire(timeout=patience):  # objects are sealed in the order in which they lie
             raise Slow
         try:
+            self.catch_up(patience)
             return self._write(self._room_for(parts.size, patience), parts)
         finally:
             self._lock.release()
@@ -306,8 +335,9 @@ class Client:
             self.give_back(lease)
             raise
         id = id or self.new_id()
-        self.seal(lease, parts.size, id)
-        return self.new(id)
+        with self._noting:
+            self.seal(lease, parts.size, id)
+            return self.new(id)
 
     def fill(self, lease: Lease, parts: Parts) -> None:
         """Write an object's bytes, without sealing it."""
@@ -332,7 +362,7 @@ class Client:
             Op.LEASE, size, least or size, waits, patience=patience, undo=lambda late: self._undo_lease(late)
         )
         if answer.status is not Status.DONE:
-            raise Refused(answer.status)
+            raise Refused(answer.status, answer.a)
         assert self._copier is not None
         self._copier.note_trims(answer.c)
         return Lease(answer.a, answer.b)
@@ -351,9 +381,16 @@ class Client:
         if lease.offset < lease.end:
             self.give_back(lease)
 
-    def adopt(self, other: Client, lease: Lease) -> None:
-        """Take a lease over from another line of this process."""
-        self.ask(Op.ADOPT, other.number, lease.offset, patience=5.0)
+    def adopt(self, other: Client, lease: Lease) -> bool:
+        """Take a lease over from another line of this process; False: that has ended before. Raises `ObjectLost`."""
+        answer = self.ask(
+            Op.ADOPT, other.number, lease.offset, patience=5.0, undo=lambda late: self._undo_adoption(lease, late)
+        )
+        return answer.status is Status.DONE
+
+    def _undo_adoption(self, lease: Lease, late: Answer) -> None:
+        if late.status is Status.DONE:
+            self.give_back(lease)
 
     def detach(self) -> socket.socket:
         """Give the socket away."""
@@ -405,27 +442,35 @@ class Client:
 
     def hold(self, id: Id) -> Held:
         """Hold an object that somebody else holds as well."""
-        self.tell(Op.HOLD, *id)
-        return self._one_more(id)
+        with self._noting:
+            self.tell(Op.HOLD, *id)
+            return self._one_more(id)
 
     def take(self, id: Id, inbox: Id) -> Held:
         """Hold an object that has come to an inbox."""
-        self.tell(Op.TAKE, *id, *inbox)
-        return self._one_more(id)
+        with self._noting:
+            self.tell(Op.TAKE, *id, *inbox)
+            return self._one_more(id)
 
     def claim(self, id: Id, inbox: Id | None = None, *, patience: float = PATIENCE) -> Held | None:
         """Hold an object that is there, or lies in an inbox; None: it does not. Raises `Slow` and `ObjectLost`."""
         op, where = (Op.HOLD, (0, 0)) if inbox is None else (Op.TAKE, inbox)
         answer = self.ask(op, *id, *where, patience=patience, undo=lambda late: self._undo_claim(id, late))
-        return self._one_more(id) if answer.status is Status.DONE else None
+        if answer.status is not Status.DONE:
+            return None
+        with self._noting:
+            return self._one_more(id)
 
     def _undo_claim(self, id: Id, late: Answer) -> None:
         if late.status is Status.DONE:
             self.tell(Op.DROP, *id, 1)
 
     def deposit(self, ids: Iterable[Id], inbox: Id) -> None:
-        """Leave objects with an inbox; so many that a packet holds them."""
-        self._tell(b"".join([RECORD.pack(Op.DEPOSIT, 0, *id, *inbox) for id in ids]))
+        """Leave objects with an inbox."""
+        for id in ids:
+            self.tell(Op.DEPOSIT, *id, *inbox)
+        with contextlib.suppress(Slow, ObjectLost):
+            self.catch_up(_SYNC)  # else whoever takes them asks for what the owner has not heard of
 
     def _one_more(self, id: Id) -> Held:
         hold = self._holds.get(id)
@@ -494,25 +539,32 @@ class Client:
     def before_fork(self) -> None:
         """Have the owner open an account for the copy of this process that is about to be made."""
         self._twin = None
-        if self.error is None and self._copier is not None:
-            with contextlib.suppress(ObjectError, Slow, OSError):
-                twin = Client(self.name, f"{self.label}, forked", fork_of=self.number)
-                _clients.discard(twin)
-                self._twin = twin
-                twin.be_greeted(0.2)
+        if self.error is not None or not (self._holds or self._pins):
+            return
+        for lock in (self._lock, self._noting):
+            if lock.acquire(timeout=_SYNC):
+                self._stilled.append(lock)
+        with contextlib.suppress(ObjectError):
+            twin = self._twin = Client(self.name, f"{self.label}, forked", fork_of=self.number)
+            _clients.discard(twin)
+            # It need not be answered: what else is told from here comes to the owner after this.
+            self.tell(Op.FORK, twin.number)
 
     def after_fork_in_parent(self) -> None:
         twin, self._twin = self._twin, None
         if twin is not None:
             twin.close()
+        while self._stilled:
+            self._stilled.pop().release()
 
     def after_fork_in_child(self) -> None:
         """Go on with that account; what holds and views this process was copied with, it has itself."""
         twin, self._twin = self._twin, None
         self._socket.close()
-        self._lock, self._flushing = threading.RLock(), threading.Lock()
+        self._stilled.clear()
+        self._lock, self._noting = threading.RLock(), threading.RLock()
+        self._flushing, self._helping = threading.Lock(), threading.Lock()
         self._backlog.clear()
-        self._is_pressing = False
         self._late.clear()
         self._room = Lease(0, 0)  # the parent's
         if self._copier is not None:
@@ -521,6 +573,8 @@ class Client:
             self._lose("this is a fork of the process that had it")
         else:
             self._socket, self.number, self._numbers = twin.detach(), twin.number, itertools.count(1)
+            self._is_in = False
+            self.tell(Op.AM, os.getpid())
 
 
 id_of = id

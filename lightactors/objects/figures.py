@@ -85,18 +85,22 @@ class Figures(Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self)
 
     def in_words(self, count: int) -> str:
-        """Return who has most of the memory, and what of the disk."""
-        largest = sorted(self.processes, key=lambda process: -process.used)[:count]
-        holders = ", ".join(
-            f"{process.label} has put {in_words(process.used)} of it" for process in largest if process.used
-        )
+        """Return how full it is, the `count` processes that have put most, and what could not go to the disk."""
         oldest = max((time.time() - found.sealed for found in self.objects), default=0.0)
+        largest = sorted(self.processes, key=lambda process: -process.used)[:count]
         viewed = sum(found.size for found in self.objects if found.viewers and not found.is_spilled)
-        text = (
+        clauses = [
             f"{in_words(self.used)} of {in_words(self.capacity)} are used by {counted(self.total_objects, 'object')}, "
-            f"the oldest {oldest:.0f} s old; {in_words(viewed)} have to stay, for arrays in use lie there"
-        )
-        text += f"; {holders}" if holders else ""
+            f"the oldest {oldest:.0f} s old",
+            *(f"{process.label} has put {in_words(process.used)} of it" for process in largest if process.used),
+            f"{in_words(viewed)} of it can't be moved, for arrays in use lie there" if viewed else "",
+            self._disk_in_words(),
+        ]
+        return "; ".join(filter(None, clauses))
+
+    def _disk_in_words(self) -> str:
+        if self.spill is None:
+            return "nothing is written to the disk (spill=None)"
         if self.disk_error:
-            return f"{text}; nothing can be spilled to {self.spill}: {self.disk_error}"
-        return f"{text}; {in_words(self.spilled_bytes)} are in {self.spill}" if self.spill else f"{text}; spill=None"
+            return f"nothing can be written to {self.spill}: {self.disk_error}"
+        return f"{in_words(self.spilled_bytes)} are in {self.spill}"

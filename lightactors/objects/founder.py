@@ -31,7 +31,10 @@ _SHARE = 0.3
 """Of the memory that there is: what the store may take, unless it is told."""
 
 _LIVED = 1.0
-"""Seconds that an owner must have lived for another one to be started in its place."""
+"""Seconds that an owner which ends by itself must have lived for another one to be started in its place."""
+
+_GRACE = 2.0
+"""Seconds that the owner's process has to end."""
 
 _OWNER = (
     # Without the package's own `__init__`, which pulls anyio: the owner needs the standard library alone, and so is
@@ -73,8 +76,13 @@ class Founder:
                 status = self._start().wait()
                 if self._is_closing():
                     return
-                logger.error("the object store's process ended with %s: all objects are lost, their views stay", status)
-                if time.monotonic() - started < _LIVED:
+                # It can't do its work here; one that was killed can.
+                is_last = status >= 0 and time.monotonic() - started < _LIVED
+                then = f"; there is none any more, for it has lived less than {_LIVED:g} s" if is_last else ""
+                logger.error(
+                    "the object store's process ended with %s: all objects are lost, their views stay%s", status, then
+                )
+                if is_last:
                     return
 
     def _somebody_comes(self) -> bool:
@@ -114,6 +122,9 @@ class Founder:
             self._close.close()  # which the other end is told of
             if self._line is not None:
                 self._line.close()  # and the owner
+        self._thread.join(_GRACE)
+        if self._owner is not None and self._thread.is_alive():  # it was stopped, or writes to a disk that is
+            self._owner.kill()
         self._thread.join()
         self._closing.close()
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import mmap
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -25,7 +26,7 @@ from typing import Any
 
 from lightactors.objects.arena import GRAIN, PAGE, Arena
 from lightactors.objects.books import Books, Client, Grant, Object
-from lightactors.objects.records import PACKET, PROTOCOL, RECORD, Id, Op, Record, Status, pack
+from lightactors.objects.records import PACKET, PROTOCOL, RECORD, SOME, Id, Op, Record, Status, pack
 from lightactors.objects.spilling import Spiller, rounded
 
 MADV_REMOVE = 9
@@ -34,6 +35,15 @@ LARGE = 2**20
 
 _TURN = 64
 """Packets of one client that are read before the others have their turn."""
+
+_DRAINED = 1 << 16
+"""Packets that are read at most to know all that a client has said until now: more than a socket holds."""
+
+_UNREAD = 4096
+"""Answers that a client may leave unread."""
+
+_DISK_RESTS = 1.0
+"""Seconds until the disk is tried again after it has failed."""
 
 _HIGH, _LOW = 0.8, 0.7
 """Shares of the arena: used more than the first, objects are spilled until it is less than the second."""
@@ -69,6 +79,20 @@ class Channel:
         self.is_read = False  # at the moment: to be drained it is not read again
         self.backlog: deque[tuple[bytes, list[int]]] = deque()
 
+    def forget_backlog(self) -> None:
+        for _, descriptors in self.backlog:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self.backlog.clear()
+
+
+@dataclass(frozen=True)
+class Unborn:
+    """The copy of a client, which has greeted before that has said so."""
+
+    channel: Channel
+    greeting: dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Parked:
@@ -92,9 +116,12 @@ class Owner:
         self._channels: dict[int, Channel] = {}  # by the client's number
         self._parked: deque[Parked] = deque()
         self._fetchers: dict[Id, list[tuple[Channel, int]]] = {}  # who waits for what somebody brings
+        self._unborn: dict[int, Unborn] = {}  # by their numbers
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._trims = 0
         self._last_lease = time.monotonic()
         self._disk_error = ""
+        self._disk_rests_until = 0.0
         self._is_over = False
         self._control = control
         self._selector = selectors.DefaultSelector()
@@ -115,6 +142,8 @@ class Owner:
             Op.CLOSE: lambda _, client, record: self._books.close(client, (record[2], record[3])),
             Op.DEPOSIT: self._deposited,
             Op.TAKE: self._taken,
+            Op.FORK: self._forked,
+            Op.AM: lambda _, client, record: client.facts.update(pid=record[2]),
             Op.LEASE: self._lease,
             Op.PIN: self._pin,
             Op.CONTAINS: self._contains,
@@ -139,7 +168,7 @@ class Owner:
     def run(self) -> None:
         """Serve until the founder is gone."""
         while not self._is_over:
-            for key, _ in self._selector.select(_TRIM_AFTER):
+            for key, _ in self._selector.select(_DISK_RESTS if self._parked else _TRIM_AFTER):
                 key.data()
             self._serve_parked()
             self._books.close_abandoned(time.monotonic())
@@ -152,13 +181,26 @@ class Owner:
     # Clients
 
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+        try:
             end, _ = listener.accept()
-            if user_of(end) not in (os.getuid(), 0):
-                end.close()
-                return
-            channel = Channel(end)
-            self._selector.register(end, selectors.EVENT_READ, lambda: self._turn(channel))
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # too many are here
+            self._turn_away(listener, error)
+            return
+        if user_of(end) not in (os.getuid(), 0):
+            end.close()
+            return
+        channel = Channel(end)
+        self._selector.register(end, selectors.EVENT_READ, lambda: self._turn(channel))
+
+    def _turn_away(self, listener: socket.socket, error: OSError) -> None:
+        """Close the line of who has come: it would wait for ever, and the owner never sleep."""
+        sys.stderr.write(f"the object store turns a process away: {error}\n")
+        os.close(self._spare)
+        with contextlib.suppress(OSError):
+            listener.accept()[0].close()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _turn(self, channel: Channel) -> None:
         """Write what waits to be written, and read a fair share."""
@@ -169,7 +211,7 @@ class Owner:
         """Read all that a client has said: what another one heard of it may have been faster here."""
         channel = self._channels.get(number)
         if channel is not None and not channel.is_read:
-            self._read(channel, 1 << 30)
+            self._read(channel, _DRAINED)
 
     def _read(self, channel: Channel, packets: int) -> None:
         channel.is_read = True
@@ -196,7 +238,7 @@ class Owner:
         try:
             for record in RECORD.iter_unpack(packet):
                 self._actions[record[0]](channel, client, record)
-        except (struct.error, KeyError) as error:
+        except (struct.error, KeyError, OSError) as error:
             sys.stderr.write(
                 f"the object store lets {client.facts.get('label')!r} go, which sent nonsense: {error!r}\n"
             )
@@ -204,26 +246,52 @@ class Owner:
 
     def _greet(self, channel: Channel, packet: bytes) -> None:
         """Take a client in, and give it the memory."""
-        try:
-            facts = json.loads(packet)
-            number, original = int(facts.pop("client")), facts.pop("fork_of", None)
-            fits = facts.pop("protocol") == PROTOCOL
-        except (ValueError, KeyError, TypeError, AttributeError):
+        greeting = _understood(packet)
+        if greeting is None:
             self._close(channel)
+        elif greeting["protocol"] != PROTOCOL:
+            self._refuse(channel, "it is of another version")
+        elif greeting["fork_of"]:
+            self._greet_fork(channel, greeting)
+        else:
+            self._let_in(channel, self._books.enter(greeting["client"], {}, time.time()), greeting)
+
+    def _greet_fork(self, channel: Channel, greeting: dict[str, Any]) -> None:
+        """Take in the copy of a client, once that has said at which moment it was one."""
+        number, parent = greeting["client"], greeting["fork_of"]
+        self._unborn[number] = Unborn(channel, greeting)
+        self._drain(parent)
+        if number not in self._unborn:
             return
-        parent = self._books.clients.get(original)
-        now = time.time()
-        client = None
-        if fits:
-            books = self._books
-            client = books.fork(parent, number, facts, now) if parent else books.enter(number, facts, now)
+        if number in self._books.clients and number not in self._channels:
+            del self._unborn[number]
+            self._let_in(channel, self._books.clients[number], greeting)
+        elif parent not in self._channels:
+            del self._unborn[number]
+            self._refuse(channel, "it is a copy of what is not here")
+
+    def _forked(self, channel: Channel, client: Client, record: Record) -> None:
+        number = record[2]
+        unborn = self._unborn.pop(number, None)
+        if unborn is not None and not unborn.channel.is_open:
+            return
+        if (twin := self._books.fork(client, number, {"label": client.facts["label"], "pid": 0}, time.time())) is None:
+            raise KeyError(f"{number} is taken, and can't be a fork's")
+        if unborn is not None:
+            self._let_in(unborn.channel, twin, unborn.greeting)
+
+    def _let_in(self, channel: Channel, client: Client | None, greeting: dict[str, Any]) -> None:
         if client is None:
-            self._send(channel, json.dumps({"error": "another version's, or a number that is taken"}).encode())
-            self._close(channel)
+            self._refuse(channel, "its number is taken")
             return
+        client.facts = {"label": greeting["label"], "pid": greeting["pid"]}
         channel.client = client
-        self._channels[number] = channel
+        self._channels[client.number] = channel
         self._send(channel, json.dumps({"capacity": self._arena.capacity}).encode(), [self._memory])
+
+    def _refuse(self, channel: Channel, why: str) -> None:
+        self._send(channel, json.dumps({"error": why}).encode())
+        self._close(channel)
 
     def _close(self, channel: Channel) -> None:
         if not channel.is_open:
@@ -231,16 +299,31 @@ class Owner:
         channel.is_open = False
         self._selector.unregister(channel.socket)
         channel.socket.close()
+        channel.forget_backlog()
         if channel.client is not None:
-            del self._channels[channel.client.number]
-            fetches = list(channel.client.fetches)
-            self._books.leave(channel.client, time.monotonic())
-            for id in fetches:
-                self._serve_fetchers(id)
+            self._leave(channel.client)
+
+    def _leave(self, client: Client) -> None:
+        del self._channels[client.number]
+        fetches = list(client.fetches)
+        self._books.leave(client, time.monotonic())
+        for id in fetches:
+            self._serve_fetchers(id)
+        for number, unborn in list(self._unborn.items()):
+            if unborn.greeting["fork_of"] == client.number:
+                del self._unborn[number]
+                self._refuse(unborn.channel, "it is a copy of what is not here")
 
     def _send(self, channel: Channel, packet: bytes, descriptors: list[int] | None = None) -> None:
-        channel.backlog.append((packet, descriptors or []))
+        """Send an answer, now or when the client has read others; it may close the channel."""
+        if not channel.is_open:
+            return
+        # Copies: these may be closed, and their numbers be others', until it is sent.
+        channel.backlog.append((packet, [os.dup(descriptor) for descriptor in descriptors or []]))
         self._flush(channel)
+        if len(channel.backlog) > _UNREAD:
+            sys.stderr.write("the object store lets a process go that does not read its answers\n")
+            self._close(channel)
 
     def _flush(self, channel: Channel) -> None:
         while channel.backlog and channel.is_open:
@@ -250,9 +333,11 @@ class Owner:
             except BlockingIOError:
                 break
             except OSError:
-                channel.backlog.clear()  # reading finds its end too
+                self._close(channel)
                 return
             channel.backlog.popleft()
+            for descriptor in descriptors:
+                os.close(descriptor)
         if channel.is_open:
             waiting = selectors.EVENT_WRITE if channel.backlog else 0
             key = self._selector.get_key(channel.socket)
@@ -316,7 +401,8 @@ class Owner:
 
     def _taken(self, channel: Channel, client: Client, record: Record) -> None:
         id, inbox = (record[2], record[3]), (record[4], record[5])
-        is_there = self._found(id) and (not record[1] or self._lies_in(id, inbox, client))
+        self._hear_of(id)
+        is_there = not record[1] or (id in self._books.objects and self._lies_in(id, inbox, client))
         if is_there:
             self._books.take(client, id, inbox)
         self._answer_claim(channel, record, is_there)
@@ -391,7 +477,8 @@ class Owner:
             self._answer(channel, record, Status.DONE, granted.offset, granted.size, self._trims)
         else:
             self._books.tally.refused += 1
-            self._answer(channel, record, granted)
+            coming = 0 if self._spiller is None else self._spiller.under_way
+            self._answer(channel, record, granted, coming)
 
     def _serve_parked(self) -> None:
         """Grant what is waited for, in turn."""
@@ -416,13 +503,15 @@ class Owner:
             self._spill(max(size, _BATCH))
 
     def _spill(self, size: int) -> None:
-        if self._spiller is None:
+        if self._spiller is None or time.monotonic() < self._disk_rests_until:
             return
-        limit = self._settings.spill_limit
-        if limit is not None:
-            size = min(size, limit - self._books.spilled_bytes - self._spiller.under_way)
-        size -= self._spiller.under_way
-        batch = self._books.victims(size)
+        under_way, limit = self._spiller.under_way, self._settings.spill_limit
+        if limit is None:
+            batch = self._books.victims(size - under_way)
+        elif under_way:
+            return  # how much it takes of the limit is known then
+        else:
+            batch = self._books.victims(size, limit - self._books.spilled_bytes)
         if batch:
             self._spiller.write(batch)
 
@@ -437,7 +526,12 @@ class Owner:
             for found in written.left:
                 self._spiller.under_way -= found.room
                 self._books.stays(found)
-            self._disk_error = "" if written.error is None else str(written.error)
+            self._note_disk_error(written.error)
+
+    def _note_disk_error(self, error: OSError | None) -> None:
+        self._disk_error = "" if error is None else str(error)
+        if error is not None:
+            self._disk_rests_until = time.monotonic() + _DISK_RESTS
 
     def _trim_if_idle(self) -> None:
         """Give back the pages of free space when there was no lease for long."""
@@ -448,7 +542,8 @@ class Owner:
         for offset, size, is_free in self._arena.extents():
             first, last = -(-offset // PAGE) * PAGE, (offset + size) // PAGE * PAGE
             if is_free and last - first >= LARGE:
-                self._map.madvise(MADV_REMOVE, first, last - first)
+                with contextlib.suppress(OSError):  # of what is no memory but a file, on some file systems
+                    self._map.madvise(MADV_REMOVE, first, last - first)
 
     def _trims_are_due(self) -> bool:
         return time.monotonic() - self._last_lease >= _TRIM_AFTER
@@ -456,12 +551,10 @@ class Owner:
     # Looking
 
     def _statistics(self, channel: Channel, client: Client, record: Record) -> None:
-        descriptor = os.memfd_create("statistics")
-        with open(descriptor, "wb") as file:
+        with tempfile.TemporaryFile() if _has_no_memfd() else open(os.memfd_create("statistics"), "w+b") as file:
             file.write(json.dumps(self._facts()).encode())
             file.flush()
-            self._answer(channel, record, Status.DONE, file.tell(), descriptors=[descriptor])
-            self._flush(channel)
+            self._answer(channel, record, Status.DONE, file.tell(), descriptors=[file.fileno()])
 
     def _facts(self) -> dict[str, Any]:
         books, arena = self._books, self._arena
@@ -508,6 +601,18 @@ def _client_facts(client: Client) -> dict[str, Any]:
     }
 
 
+def _understood(packet: bytes) -> dict[str, Any] | None:
+    """Return a greeting; None: it is none."""
+    try:
+        greeting = json.loads(packet)
+    except (ValueError, RecursionError):
+        return None
+    kinds = {"client": int, "protocol": int, "pid": int, "label": str, "fork_of": int}
+    if not isinstance(greeting, dict) or {name: type(fact) for name, fact in greeting.items()} != kinds:
+        return None
+    return greeting if 0 < greeting["client"] <= SOME else None
+
+
 def user_of(end: socket.socket) -> int:
     """Return who is, or listens, at the other end of a unix socket."""
     credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -516,8 +621,8 @@ def user_of(end: socket.socket) -> int:
 
 def _memory(size: int) -> int:
     """Return the descriptor of memory that no name leads to: the kernel frees it with the last that uses it."""
-    if not hasattr(os, "memfd_create"):
-        with tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
+    if _has_no_memfd():
+        with tempfile.TemporaryFile(dir=_roomy(size)) as file:
             os.ftruncate(file.fileno(), size)
             return os.dup(file.fileno())
     import fcntl
@@ -529,10 +634,25 @@ def _memory(size: int) -> int:
     return descriptor
 
 
+def _has_no_memfd() -> bool:
+    return not hasattr(os, "memfd_create")
+
+
+def _roomy(size: int) -> str | None:
+    """Return where files are memory, if so much is free there: else who writes there is killed; None: on the disk."""
+    with contextlib.suppress(OSError):
+        facts = os.statvfs("/dev/shm")
+        if facts.f_bavail * facts.f_frsize >= size:
+            return "/dev/shm"
+    return None
+
+
 def main() -> None:
     """Be the owner: the descriptors of the listener and of the founder's line, and the settings, are the arguments."""
     for number in (signal.SIGINT, signal.SIGTERM):
         # The founder says when it is over: those who stop have views and last words until then.
         signal.signal(number, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each client takes one
     listener, control = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
     Owner(listener, control, Settings(**json.loads(sys.argv[3]))).run()

@@ -370,7 +370,7 @@ class Sharing:
             if not isinstance(value.held, Held) or not self.store.is_home(value.held.client):
                 raise ObjectError(f"{value!r} is another program's; get it, and pass the value or a ref of your own")
             return "object", value.id, value.size
-        leaf = leaf_of(value) if is_exact(value) else None
+        leaf = _leaf_if_any(value)
         placed = None if leaf is None or leaf.nbytes < LARGE or kept is None else self.place(leaf, None)
         if leaf is None or placed is None or kept is None:
             return None
@@ -408,6 +408,13 @@ class Sharing:
             courier.shelf = make_cell(self._node.abroad, "objects", spec, self._node.loop)
             courier.shelf.begin(Ask(self._node.loop, self._node.loop))
         return courier.shelf
+
+
+def _leaf_if_any(value: object) -> Leaf | None:
+    try:
+        return leaf_of(value) if is_exact(value) else None
+    except TypeError:  # an array of objects, a sparse tensor: its library knows how to pickle it
+        return None
 
 
 def _whole_numbers(wire: Any, count: int) -> list[int]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import json
 import threading
+import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from pickle import PickleBuffer
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -94,13 +96,13 @@ class ObjectStore:
                 client = self._clients.get(name)
                 if client is None or client.error is not None:
                     if client is not None:
-                        client.close()
+                        client.hang_up()
                     client = self._clients[name] = Client(name, self._label)
         return client
 
     async def _close(self) -> None:
         for client in self._clients.values():
-            client.close(f"the block of system {self._system.name!r} has ended")
+            client.close(f"system {self._system.name!r} has ended")
         if self._founder is not None:
             await anyio.to_thread.run_sync(self._founder.close)
 
@@ -117,7 +119,13 @@ class ObjectStore:
             except (Slow, Refused):
                 pass  # what comes now waits
         lease = await self.lease(parts.size, within)
-        return _ref(await anyio.to_thread.run_sync(client.put_into, lease, parts), parts.size)
+        held: Held | None = None
+        try:
+            held = await anyio.to_thread.run_sync(client.put_into, lease, parts)
+        finally:
+            if held is None:  # cancelled before it began
+                client.give_back_rest(lease)
+        return _ref(held, parts.size)
 
     def lease_now(self, size: int) -> Lease | None:
         """Return space without waiting for longer than a write to the disk takes; None: there is no room."""
@@ -127,15 +135,15 @@ class ObjectStore:
         except Slow:
             return None
         except Refused as refused:
-            if refused.status is not Status.FULL:
+            if refused.status is not Status.FULL or not refused.coming:
                 return None
-        return _Wait(client, size).now(SYNC)  # what nobody looks at is on its way to the disk
+        return _Wait(client, size).now(SYNC)
 
     async def lease(self, size: int, within: float = WITHIN) -> Lease:
         """Return space for an object; wait for it if need be. Raises `ObjectStoreFull` and `ObjectLost`."""
         client = self.home
         try:
-            return await _patiently(lambda patience: client.lease(size, patience=patience))
+            return await _patiently(lambda patience: client.lease(size, patience=patience), client.give_back)
         except Refused as refused:
             if refused.status is Status.FULL:
                 lease = await _Wait(client, size).within(within)
@@ -151,7 +159,10 @@ class ObjectStore:
         elif status is Status.QUOTA:
             text = "this process has its quota already; release some, or raise ObjectLimits(quota=...)"
         else:
-            text = f"none became free within {within:g} s: {figures.in_words(_HOLDERS)}"
+            text = (
+                f"none became free within {within:g} s: {figures.in_words(_HOLDERS)}. Release refs, let go of arrays, "
+                "or give it more by open_system(objects=ObjectLimits(capacity=...))"
+            )
         return ObjectStoreFull(f"the object store has no {in_words(size)} for another object: {text}", figures)
 
     async def create(self, size: int, *, within: float = WITHIN) -> Draft:
@@ -217,14 +228,14 @@ def _figures(descriptor: int) -> Figures:
         return Figures.of(json.load(file))
 
 
-async def _patiently(act: Callable[[float], T]) -> T:
-    """Do what is answered in microseconds right here; if it is not, wait in a thread."""
+async def _patiently(act: Callable[[float], T], undo: Callable[[T], object] = lambda _: None) -> T:
+    """Do what is answered in microseconds right here; if it is not, wait in a thread; `undo` what comes too late."""
     try:
         return act(PATIENCE)
     except Slow:
         pass
     try:
-        return await anyio.to_thread.run_sync(act, _ANSWERS_WITHIN, abandon_on_cancel=True)
+        return await _Errand(act, undo).within(_ANSWERS_WITHIN)
     except Slow:
         raise ObjectLost(
             f"the object store has not answered for {_ANSWERS_WITHIN:g} s; is its process stopped?"
@@ -235,6 +246,38 @@ def _silent(client: Client) -> ObjectLost:
     return ObjectLost(f"object store {client.name} has not answered for {SYNC:g} s; is its process stopped?")
 
 
+class _Errand(Generic[T]):
+    """What is done in a thread for who may be cancelled: its result is undone if nobody is there to have it."""
+
+    def __init__(self, act: Callable[[float], T], undo: Callable[[T], object]) -> None:
+        self._act = act
+        self._undo = undo
+        self._lock = threading.Lock()
+        self._results: list[T] = []
+        self._is_over = False
+
+    async def within(self, seconds: float) -> T:
+        try:
+            await anyio.to_thread.run_sync(self._run, seconds, abandon_on_cancel=True)
+            return self._results.pop()
+        finally:
+            self._end()
+
+    def _run(self, seconds: float) -> None:
+        result = self._act(seconds)
+        with self._lock:
+            self._results.append(result)
+        if self._is_over:
+            self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._is_over = True
+            left, self._results = self._results, []
+        for result in left:
+            self._undo(result)
+
+
 class _Wait:
     """Waiting for memory, over a line of its own: what it gets and nobody wants any more, ends with that."""
 
@@ -242,40 +285,31 @@ class _Wait:
         self._client = client
         self._size = size
         self._line = Client(client.name, f"{client.label}, waiting")
-        self._lock = threading.Lock()
-        self._is_over = False
 
     async def within(self, seconds: float) -> Lease | None:
         """Return the lease; None: there was none in time."""
-        lease: Lease | None = None
         try:
-            lease = await anyio.to_thread.run_sync(self._wait, seconds, abandon_on_cancel=True)
+            return await _Errand(self._wait, self._give_back).within(seconds)
         finally:
-            self._end()
-        return lease
+            self._line.hang_up()
+
+    def _give_back(self, lease: Lease | None) -> None:
+        if lease is not None:
+            self._client.give_back(lease)
 
     def now(self, seconds: float) -> Lease | None:
         """Return the lease without leaving this thread."""
         try:
             return self._wait(seconds)
         finally:
-            self._end()
+            self._line.hang_up()
 
     def _wait(self, seconds: float) -> Lease | None:
         try:
             lease = self._line.lease(self._size, waits=True, patience=seconds)
-        except (Slow, Refused, ObjectLost):
+            return lease if self._client.adopt(self._line, lease) else None  # else it went with the line: cancelled
+        except (Slow, Refused):
             return None
-        with self._lock:
-            if self._is_over:  # cancelled: the lease goes with the line
-                return None
-            self._client.adopt(self._line, lease)
-        return lease
-
-    def _end(self) -> None:
-        with self._lock:
-            self._is_over = True
-        self._line.hang_up()
 
 
 class Draft:
@@ -286,9 +320,12 @@ class Draft:
         self._lease: Lease | None = lease
         self._parts = parts
         client.fill(lease, parts)
-        start = lease.offset + parts.offsets[0]
-        self.view = client.writable(start, parts.leaves[0].nbytes)
+        start, size = lease.offset + parts.offsets[0], parts.leaves[0].nbytes
+        # Slices and arrays of a view are no exports of it that `release` would see; but they all keep this alive.
+        self._window: Any = (ctypes.c_ubyte * size).from_buffer(client.writable(start, size))
+        self.view = PickleBuffer(self._window).raw()
         """The object's memory, to be written to until it is sealed."""
+        self._forgotten = self._when_forgotten(lease)
 
     def seal(self) -> ObjectRef[memoryview]:
         """Publish the object: from now on nobody can change it. Raises `ObjectError` while arrays refer to it."""
@@ -306,14 +343,34 @@ class Draft:
         lease = self._lease
         if lease is None:
             raise ObjectError(f"the draft was sealed or discarded before, and can't be {how}; create another one")
+        if not self._is_alone():
+            raise ObjectError(
+                f"the draft can't be {how} while an array or a slice of its view is there; `del` what you wrote with"
+            )
+        self._lease = None
+        return lease
+
+    def _when_forgotten(self, lease: Lease) -> weakref.finalize[Any, Any]:
+        """Have the memory given back when the draft and all that could write to it are garbage."""
+        forgotten = weakref.finalize(self._window, self._client.give_back, lease)
+        forgotten.atexit = False
+        return forgotten
+
+    def _is_alone(self) -> bool:
+        """Release the view; tell whether nobody else can write to the memory. If somebody can, open another view."""
         try:
             self.view.release()
         except BufferError:
-            raise ObjectError(
-                f"the draft can't be {how} while an array still refers to its view; `del` the array before"
-            ) from None
-        self._lease = None
-        return lease
+            return False
+        self._forgotten.detach()
+        window, self._window = weakref.ref(self._window), None
+        self._window = window()
+        if self._window is None:
+            return True
+        self.view = PickleBuffer(self._window).raw()
+        assert self._lease is not None
+        self._forgotten = self._when_forgotten(self._lease)
+        return False
 
     def __repr__(self) -> str:
         return f"<draft {'over' if self._lease is None else in_words(self._parts.size)}>"

@@ -340,8 +340,8 @@ class _Reader:
             raise ValueError("it starts like none")
         if not self._trusted:
             raise ObjectError(
-                "the object's value is pickled, and it comes from a host that is not trusted with that; put plain data "
-                "there: dicts, lists, tuples, text, numbers, bytes, arrays"
+                "the object's value is pickled, and another program or system has put it, which is not trusted with "
+                "that; put plain data there: dicts, lists, tuples, text, numbers, bytes, arrays"
             )
         # Both read the buffers in the order in which the pickler left them out.
         order = iter(range(len(self._sizes)))

@@ -23,6 +23,7 @@ from lightactors.actors import system as systems
 from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
+from lightactors.buffers import is_exact
 from lightactors.codec import LARGE, MALFORMED, AnyObjectRef, Arrivals, Codec, MessageCodec, MethodCodec, Parcel
 from lightactors.contract import Behaviour, Contract, Method, Role, contract_of, is_actor_class, message_classes
 from lightactors.errors import CannotTravel, ConfigurationError, LinkLost, UnknownHandler
@@ -185,7 +186,7 @@ class Node:
         It names the actor's class, and is for `persistent_load` at the other end of one of this node's links. Where
         that end has the program's object store, a large array is put there too: `kept` gets what keeps it.
         """
-        if isinstance(value, AnyObjectRef) or (kept is not None and getattr(value, "nbytes", 0) >= LARGE):
+        if isinstance(value, AnyObjectRef) or (kept is not None and _is_large(value)):
             return self.sharing.persistent_id(value, kept)
         wire = self.refs(None).leave(value)
         if wire is None:
@@ -261,6 +262,11 @@ class Node:
                 logger.exception("the %s of %s failed", name, self.system.name)
 
         self.loop.start(run, name, self.system.context.copy())
+
+
+def _is_large(value: Any) -> bool:
+    # Only of values that are known: a class, too, may have something that is called so.
+    return is_exact(value) and getattr(value, "nbytes", 0) >= LARGE
 
 
 _nodes: WeakKeyDictionary[System, Node] = WeakKeyDictionary()

@@ -52,15 +52,21 @@ class ObjectLimits:
 
     capacity: int | None = None
     quota: int | None = None
-    spill: str | None = field(default_factory=tempfile.gettempdir)
+    spill: str | os.PathLike[str] | None = field(default_factory=tempfile.gettempdir)
     spill_limit: int | None = None
 
     def __post_init__(self) -> None:
-        _check_whole("capacity", self.capacity, LEAST_CAPACITY, None, "bytes")
+        _check_whole("capacity", self.capacity, LEAST_CAPACITY, _memory_of_host(), "bytes")
         _check_whole("quota", self.quota, 1, None, "bytes")
         _check_whole("spill_limit", self.spill_limit, 0, None, "bytes")
         if self.spill is not None and not _is_writable_directory(self.spill):
             raise ConfigurationError(f"spill={self.spill!r} is no directory that can be written to; give one, or None")
+
+
+def _memory_of_host() -> int | None:
+    """Return how many bytes of memory the host has; None: it does not say."""
+    names = getattr(os, "sysconf_names", {})
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in names else None
 
 
 def _is_writable_directory(path: object) -> bool:

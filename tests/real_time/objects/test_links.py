@@ -376,7 +376,7 @@ def kill_owner(pair: Pair) -> None:
 
 
 def wait_for_end(pid: int) -> None:
-    process = psutil.Process(pid)
     with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
         while process.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.001)
