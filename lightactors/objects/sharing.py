@@ -288,7 +288,7 @@ class Sharing:
     def ref(self, wire: Any) -> ObjectRef[Any]:
         first, second, size = _whole_numbers(wire, 3)
         held = self._here.get((first, second))
-        if not isinstance(held, (Held, Lent)):
+        if not isinstance(held, (Held, Lent)) or not size:
             raise ValueError("it speaks of an object that did not come with it")
         return ObjectRef(held, held.id, size)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from lightactors.objects.pulling import Pulling
     from lightactors.objects.records import Id
 
-PIECE = 2**20
-"""Bytes that are sent at once."""
+PIECE = 96 * 1024
+"""Bytes that are sent at once: so few that a link sends them as they are, with small messages between them."""
 
 
 @actor
