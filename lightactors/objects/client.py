@@ -309,6 +309,8 @@ class Client:
             self._copier = Copier(descriptors[0], capacity)
         finally:
             self._memory = descriptors[0]
+            # Not with the line: a view of what was lost may still be wanted for one's own.
+            weakref.finalize(self, os.close, self._memory).atexit = False
         self._want = max(min(_ROOM, capacity // 64), mmap.PAGESIZE)
 
     @property
