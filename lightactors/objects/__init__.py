@@ -4,15 +4,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightactors.objects.draft import Draft as Draft
     from lightactors.objects.figures import Figures as Figures
     from lightactors.objects.public import contains as contains
     from lightactors.objects.public import create as create
     from lightactors.objects.public import delete as delete
     from lightactors.objects.public import statistics as statistics
-    from lightactors.objects.store import Draft as Draft
 
 _HOME = {
-    "Draft": "store",
+    "Draft": "draft",
     "Figures": "figures",
     "contains": "public",
     "create": "public",

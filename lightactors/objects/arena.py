@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 GRAIN = 64  # a cache line: extents start and end at multiples of it
 PAGE = 4096
+LARGE = 2**20  # from so many bytes on, what lies here has pages of its own
 
 _GRAIN_BITS = GRAIN.bit_length() - 1
 _STEP_BITS = 5  # 32 classes to each doubling: the extents of one class differ by 3 % at most

@@ -54,7 +54,7 @@ class ObjectFigures(Struct, frozen=True):
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """A store at one moment; sizes in bytes. `objects` has the largest 10,000."""
+    """A store at one moment; sizes in bytes. `objects` has the largest 1,000."""
 
     capacity: int
     used: int

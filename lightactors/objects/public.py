@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 from lightactors.actors.root import system_here
 from lightactors.errors import ObjectError, check_seconds, check_whole, shown
 from lightactors.objects.client import Client, Held
+from lightactors.objects.draft import Draft
 from lightactors.objects.figures import Figures
 from lightactors.objects.lent import Lent
 from lightactors.objects.ref import ObjectRef
 from lightactors.objects.sharing import Sharing
-from lightactors.objects.store import WITHIN, Draft
+from lightactors.objects.store import WITHIN
 from lightactors.remote.node import node_of
 
 T = TypeVar("T")

@@ -14,9 +14,10 @@ import anyio.to_thread
 from lightactors.actors.elsewhere import run_on
 from lightactors.contract import contract_of
 from lightactors.errors import ConnectFailed, ObjectError, ObjectLost, SendError
-from lightactors.objects.client import Client, Held, Slow, text_of
+from lightactors.objects.client import Client, Held
 from lightactors.objects.lent import Lent
-from lightactors.objects.records import Id, Op, Status
+from lightactors.objects.line import Slow
+from lightactors.objects.records import Id, Op, Status, text_of
 from lightactors.objects.shelf import PIECE, Shelf
 from lightactors.objects.values import is_plain_object
 from lightactors.remote.link import SHELF

@@ -73,3 +73,8 @@ class Status(IntEnum):
 def pack(op: Op, a: int = 0, b: int = 0, c: int = 0, d: int = 0, *, serial: int = 0) -> bytes:
     """Return a record as bytes."""
     return RECORD.pack(op, serial, a, b, c, d)
+
+
+def text_of(id: Id) -> str:
+    """Return an object's id as text."""
+    return f"{id[0]:x}-{id[1]:x}"

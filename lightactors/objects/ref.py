@@ -8,9 +8,9 @@ from lightactors.actors.tree import size as in_words
 from lightactors.buffers import OutOfReach
 from lightactors.codec import AnyObjectRef
 from lightactors.errors import ObjectReleased
-from lightactors.objects.client import Held, text_of
+from lightactors.objects.client import Held
 from lightactors.objects.lent import Lent
-from lightactors.objects.records import Id
+from lightactors.objects.records import Id, text_of
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -26,16 +26,18 @@ from lightactors.actors.starting import make_cell
 from lightactors.buffers import NEEDS_WRITABLE, Leaf, is_exact, leaf_of, value_of
 from lightactors.codec import LARGE
 from lightactors.errors import LinkError, ObjectError, ObjectLost
-from lightactors.objects.client import Client, Held, Lease, Refused, Slow, text_of, view_of
+from lightactors.objects.client import Client, Held, Lease, Refused
 from lightactors.objects.copying import address_of
 from lightactors.objects.founder import PREFIX
 from lightactors.objects.lent import ELSEWHERE, Lent
+from lightactors.objects.line import SYNC, Slow
 from lightactors.objects.pulling import Pulling
-from lightactors.objects.records import Id, Op
+from lightactors.objects.records import Id, Op, text_of
 from lightactors.objects.ref import ObjectRef
 from lightactors.objects.shelf import Shelf
-from lightactors.objects.store import SYNC, ObjectStore
+from lightactors.objects.store import ObjectStore
 from lightactors.objects.values import Parts, parts_of_leaf
+from lightactors.objects.views import view_of, window_under
 from lightactors.remote import frames
 from lightactors.supervision.spec import ChildSpec
 
@@ -156,7 +158,7 @@ class Sharing:
 
     def _forwarded(self, leaf: Leaf) -> tuple[Content, Any] | None:
         """Return the same for bytes that are part of an object already: they are not copied."""
-        window = None if leaf.buffer is None else _window_under(leaf.buffer)
+        window = None if leaf.buffer is None else window_under(leaf.buffer)
         if window is None or not self.store.is_home(window.client) or not _is_alive(window.client):
             return None
         offset = address_of(leaf.buffer) - ctypes.addressof(window)
@@ -422,20 +424,6 @@ def _whole_numbers(wire: Any, count: int) -> list[int]:
     if not isinstance(wire, list) or len(wire) != count or any(type(part) is not int or part < 0 for part in wire):
         raise ValueError("what stands for an object is none")
     return wire
-
-
-def _window_under(buffer: memoryview) -> Any:
-    """Return the view of an object that a buffer is part of; None: it is of none."""
-    under: Any = buffer.obj
-    while True:
-        if isinstance(under, memoryview):
-            under = under.obj
-        elif isinstance(under, ctypes.Array):
-            return under if hasattr(under, "object") else None
-        elif (base := getattr(under, "base", None)) is not None:
-            under = base  # of an array of numpy's
-        else:
-            return None
 
 
 def _is_alive(client: Client) -> bool:

@@ -26,15 +26,7 @@ from msgspec.msgpack import Decoder, Encoder, Ext, decode
 from lightactors.buffers import NEEDS_WRITABLE, Leaf, OutOfReach, is_exact, leaf_of, value_of
 from lightactors.codec import obstacle
 from lightactors.errors import CannotTravel, ObjectError, text_of
-
-GRAIN = 64
-"""What every buffer's offset is a multiple of."""
-
-PAGE = 4096
-"""What a large buffer's offset is a multiple of, so that it can be mapped by itself."""
-
-LARGE = 2**20
-"""Bytes from which a buffer is large."""
+from lightactors.objects.arena import GRAIN, LARGE, PAGE
 
 _IN_HEAD = 4096
 """Bytes up to which `bytes` lie in the head: less than a buffer of its own costs."""

@@ -22,7 +22,8 @@ from msgspec.msgpack import Ext, encode
 import lightactors as la
 from lightactors import buffers
 from lightactors.errors import CannotTravel, ObjectError
-from lightactors.objects.values import GRAIN, LARGE, PAGE, put_together, take_apart
+from lightactors.objects.arena import GRAIN, LARGE, PAGE
+from lightactors.objects.values import put_together, take_apart
 
 
 def no_tensor() -> memoryview:

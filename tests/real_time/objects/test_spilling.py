@@ -18,7 +18,8 @@ import pytest
 
 import lightactors as la
 from lightactors.errors import ObjectStoreFull
-from lightactors.objects.client import Client, Slow
+from lightactors.objects.client import Client
+from lightactors.objects.line import Slow
 from tests.real_time.objects.stores import (
     MIB,
     accounted,

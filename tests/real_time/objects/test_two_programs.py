@@ -308,7 +308,7 @@ class Holder:
 
 
 @pytest.mark.parametrize("is_near", [True, False])
-async def test_actor_is_spawned_on_another_node_with_arrays_and_refs(is_near: bool) -> None:  # noqa: FBT001
+async def test_actor_is_spawned_on_another_node_with_arrays_and_refs(is_near: bool) -> None:
     async with (
         la.open_system("server", listen="grpc://127.0.0.1:0", spawnable=[Holder]) as server,
         la.open_system("client") as client,
