@@ -122,6 +122,7 @@ class Sharing:
         self.pulling = Pulling(node, self.store)
         self._node = node
         if node.home is not None:
+            node.system.spread = self.spread
             self.store.join(node.home.store, node.home.name)
         self._couriers: WeakKeyDictionary[Link, _Courier] = WeakKeyDictionary()
         self._here: dict[
@@ -264,8 +265,12 @@ class Sharing:
         return Lent(link, id, self._give_back)
 
     def reopen(self, contents: Sequence[Content]) -> None:
-        self._node.arrivals.are_here = True
-        self._here.update({content.id: content.kept for content in contents})
+        if contents:
+            self._node.arrivals.are_here = True
+            self._here.update({content.id: content.kept for content in contents})
+
+    def kept(self) -> Sequence[Content]:
+        return [Content(id, held, None) for id, held in self._here.items()]
 
     def unpacked(self) -> None:
         self._here.clear()
@@ -299,7 +304,22 @@ class Sharing:
 
     # What the links say
 
+    def spread(self, value: Any) -> Any:
+        """Return an array, or a dict of arrays, as views of shared memory: put once, it is sent to any number."""
+        if type(value) is dict:
+            return {key: self.spread(item) for key, item in value.items()}
+        leaf = leaf_of(value) if getattr(value, "nbytes", 0) >= LARGE and is_exact(value) else None
+        if leaf is None or leaf.kind in NEEDS_WRITABLE or self._forwarded(leaf) is not None:
+            return value
+        placed = self.place(leaf, None)
+        if placed is None:
+            return value
+        content, (_, _, offset, size) = placed
+        content.settle()
+        return value_of(leaf.kind, leaf.facts, self.store.view_now(content.kept)[offset : offset + size], trusted=True)
+
     def welcome(self, link: Link) -> None:
+        self._node.system.spread = self.spread
         link.is_near = self._courier(link).is_own = True
         link.send(frames.Home(self.store.name, link.label))
 

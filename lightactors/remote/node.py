@@ -24,7 +24,18 @@ from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
 from lightactors.buffers import is_exact
-from lightactors.codec import LARGE, MALFORMED, AnyObjectRef, Arrivals, Codec, MessageCodec, MethodCodec, Parcel
+from lightactors.codec import (
+    LARGE,
+    MALFORMED,
+    AnyObjectRef,
+    Arguments,
+    Arrivals,
+    Codec,
+    MessageCodec,
+    MethodCodec,
+    Packed,
+    Parcel,
+)
 from lightactors.contract import Behaviour, Contract, Method, Role, contract_of, is_actor_class, message_classes
 from lightactors.errors import CannotTravel, ConfigurationError, LinkLost, UnknownHandler
 from lightactors.remote import carrier, failures, frames
@@ -379,6 +390,14 @@ class LinkRefs:
         """Return an encoded message for the link as it is now; raise `CannotTravel`, and `ObjectLost`."""
         assert isinstance(body, Parcel)
         return self._codec.anew(body)
+
+    def unpacked(self, method: Method, packed: Packed) -> Arguments:
+        """Return the arguments of a call that came inside of another one. Raises `WrongCall`."""
+        self.objects.reopen(packed)
+        try:
+            return self.method(method).decode_call(packed)
+        finally:
+            self.objects.close()
 
     def check_size(self, body: bytes, what: str) -> None:
         """Raise `CannotTravel` for what is larger than the link takes."""

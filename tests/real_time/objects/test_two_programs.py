@@ -308,7 +308,7 @@ class Holder:
 
 
 @pytest.mark.parametrize("is_near", [True, False])
-async def test_actor_is_spawned_on_another_node_with_arrays_and_refs(is_near: bool) -> None:  # noqa: FBT001
+async def test_actor_is_spawned_on_another_node_with_arrays_and_refs(is_near: bool) -> None:
     async with (
         la.open_system("server", listen="grpc://127.0.0.1:0", spawnable=[Holder]) as server,
         la.open_system("client") as client,
@@ -319,5 +319,6 @@ async def test_actor_is_spawned_on_another_node_with_arrays_and_refs(is_near: bo
         if is_near:
             await near(programs)
         ref = await la.put(np.ones(SIZE))
-        holder = await la.options(place=str(server.addresses[0])).spawn(Holder, np.ones(SIZE), ref)
+        node = await la.connect(server.addresses[0])
+        holder = await la.options(place=node).spawn(Holder, np.ones(SIZE), ref)
         assert await holder.total() == 2 * SIZE
