@@ -128,10 +128,17 @@ class Client:
         self._reading: mmap.mmap
         self._reading_at = 0
         self._twin: Client | None = None  # for the fork that is about to be made
+        self._has_twins = True
         self._stilled: list[Any] = []  # as well: the locks that keep other threads out meanwhile
         facts = {"client": self.number, "protocol": PROTOCOL, "pid": os.getpid(), "label": label, "fork_of": fork_of}
         self._tell(json.dumps(facts).encode())
         _clients.add(self)
+
+    def line(self, what: str) -> Client:
+        """Return a line of its own, to wait over; a fork of this process has no part in it."""
+        line = Client(self.name, f"{self.label}, {what}")
+        line._has_twins = False
+        return line
 
     # Telling
 
@@ -539,7 +546,7 @@ class Client:
     def before_fork(self) -> None:
         """Have the owner open an account for the copy of this process that is about to be made."""
         self._twin = None
-        if self.error is not None or not (self._holds or self._pins):
+        if self.error is not None or not self._has_twins:
             return
         for lock in (self._lock, self._noting):
             if lock.acquire(timeout=_SYNC):

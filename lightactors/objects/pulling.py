@@ -137,7 +137,7 @@ class _Turn:
     @classmethod
     async def of(cls, client: Client, id: Id, waiters: anyio.CapacityLimiter) -> _Turn:
         """Return the turn when it has come, or when the object has."""
-        line = Client(client.name, f"{client.label}, fetching")
+        line = client.line("fetching")
         try:
             return cls(line, is_mine=await _asked(line, id, waiters) is Status.GO)
         except BaseException:

@@ -284,7 +284,7 @@ class _Wait:
     def __init__(self, client: Client, size: int) -> None:
         self._client = client
         self._size = size
-        self._line = Client(client.name, f"{client.label}, waiting")
+        self._line = client.line("waiting")
 
     async def within(self, seconds: float) -> Lease | None:
         """Return the lease; None: there was none in time."""

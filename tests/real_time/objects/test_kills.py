@@ -58,7 +58,8 @@ class Crew:
         self._count = 0
         self._lost: set[Any] = set()
         self.forks: list[int] = []
-        self.heard = 0
+        self.until_gone: list[float] = []  # seconds
+        self.until_new_store: list[float] = []
         self.inodes: set[int] = set()
         self.auditor = self._new_auditor()
         for _ in range(_CREW):
@@ -98,21 +99,21 @@ class Crew:
         except (EOFError, ConnectionResetError):
             raise AssertionError(f"{self._members[line]} has ended, with {self._members[line].exitcode}") from None
         assert what not in _BAD, (what, about)
-        self.heard += 1
         if what == "forked":
             self.forks.append(about)
         elif len(self._members) > 1:
             others = [other for other in self._members if other is not line]
             self._chance.choice(others).send((what, about))
 
-    def kill_one(self) -> float:
-        """Kill anyone; return the seconds until nothing of it is in the books."""
+    def kill_one(self) -> None:
+        """Kill anyone, and note the seconds until nothing of it is in the books."""
         chance = self._chance.random()
         if chance < _OWNERS:
-            return self._kill_owner()
-        if chance < _OWNERS + _FORKS and self.forks:
-            return self._kill_fork(self.forks.pop())
-        return self._kill_member()
+            self.until_new_store.append(self._kill_owner())
+        elif chance < _OWNERS + _FORKS and self.forks:
+            self.until_gone.append(self._kill_fork(self.forks.pop()))
+        else:
+            self.until_gone.append(self._kill_member())
 
     def _kill_member(self) -> float:
         line = self._chance.choice(list(self._members))
@@ -195,18 +196,17 @@ def kill(points: int, seed: int) -> dict[str, float]:
     """Kill so many times, look into the books each time; return figures."""
     chance = random.Random(seed)
     names, memory = set(os.listdir("/dev/shm")), shared_memory()
-    seconds: list[float] = []
     began = time.monotonic()
     with open_store(256 * MIB) as store:
         hands = Crew(store, chance)
         hands.pump(0.5)  # until they are at work
         for _ in range(points):
             hands.pump(chance.uniform(0.0, 0.05))
-            seconds.append(hands.kill_one())
+            hands.kill_one()
             hands.audit()
         counters = hands.audit().counters
         hands.disband()
-        inodes = hands.inodes
+        inodes, gone, new = hands.inodes, hands.until_gone, hands.until_new_store
         pid = store.pid
     took = time.monotonic() - began
     del hands, store
@@ -217,16 +217,18 @@ def kill(points: int, seed: int) -> dict[str, float]:
     return {
         "points": points,
         "seconds": took,
-        "median_ms_until_gone": statistics.median(seconds) * 1000,
-        "most_ms_until_gone": max(seconds) * 1000,
-        "share_over_50_ms": sum(one > 0.05 for one in seconds) / points,
+        "median_ms_until_gone": statistics.median(gone) * 1000,
+        "most_ms_until_gone": max(gone) * 1000,
+        "over_50_ms": sum(one > 0.05 for one in gone),
+        "owners": len(new),
+        "median_ms_until_new_store": statistics.median(new or [0.0]) * 1000,
         "puts_in_last_store": counters.puts,
         "shared_memory_more": shared_memory() - memory,
     }
 
 
 def _mapped(inodes: set[int]) -> list[str]:
-    """Return which processes have memory of these files."""
+    """Return which processes have mapped these files."""
     found: list[str] = []
     for path in Path("/proc").glob("[0-9]*/maps"):
         try:
