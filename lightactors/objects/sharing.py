@@ -304,6 +304,10 @@ class Sharing:
 
     # What the links say
 
+    def greet(self, link: Link) -> None:
+        if self.store.is_founded:
+            self._offer(link)
+
     def spread(self, value: Any) -> Any:
         """Return an array, or a dict of arrays, as views of shared memory: put once, it is sent to any number."""
         if type(value) is dict:

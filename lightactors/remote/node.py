@@ -143,6 +143,8 @@ class Node:
         link.role_there = hello.role
         link.knows = self._known_to(hello.node)
         carrier.attach(link)
+        if self.home is not None or self._sharing is not None:
+            self.sharing.greet(link)
         return link
 
     def _known_to(self, node: str) -> set[int]:

@@ -44,6 +44,10 @@ class Sharing(Protocol):
         """Return the actor that the other end of a link gets objects of."""
         ...
 
+    def greet(self, link: Link) -> None:
+        """Offer the store to another node at once, if there is one already."""
+        ...
+
     def welcome(self, link: Link) -> None:
         """Let an own process, at the other end, use the program's store."""
         ...

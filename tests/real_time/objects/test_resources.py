@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import numpy as np
@@ -75,3 +75,36 @@ async def test_arrays_are_resources_in_every_engine(engine: str, tmp_path: Path)
         assert isinstance(update.resources["llm"], la.LLM)
         rollout = await store.enqueue_rollout({"image": np.ones(MIB // 8)})
         assert rollout.input["image"].sum() == MIB / 8
+
+
+@la.agent
+async def weigh(task: int, weights: np.ndarray) -> float:
+    assert not weights.flags.writeable
+    await anyio.sleep(0.05)  # so that every runner has something to do
+    return float(weights[task])
+
+
+@la.algorithm
+async def train(store: la.Store, train: la.Dataset[int]) -> None:
+    results = await la.run_tasks(store, train, mode="train")
+    assert {result.reward for result in results} == {3.0}
+    workers = await store.query_workers()
+    assert len(workers) == 8
+    figures = await la.objects.statistics()
+    large = [found for found in figures.objects if found.size >= MIB]
+    assert len(large) == 1
+    assert len(large[0].viewers) == 9
+    assert figures.counters.put_bytes < 65 * MIB
+
+
+@pytest.mark.timeout(120)
+def test_eight_runners_of_a_trainer_read_one_copy(backend: Literal["asyncio", "trio"]) -> None:
+    la.Trainer(
+        algorithm=train,
+        agent=weigh,
+        n_runners=8,
+        initial_resources={"weights": np.full(64 * MIB // 8, 3.0)},
+        strategy="cs",
+        port=0,
+        backend=backend,
+    ).fit(list(range(64)))
