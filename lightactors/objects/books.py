@@ -57,11 +57,13 @@ class Client(Account):
         self.inboxes: set[Id] = set()
         self.fetches: set[Id] = set()
         self.made = 0  # bytes of living objects that it has put in
+        self.payer: Client | None = None  # whose quota its leases count towards, if it is a line to wait over
+        self.lines: set[Client] = set()  # who waits for it
 
     @property
     def used(self) -> int:
         """Bytes that count towards its quota."""
-        return self.made + sum(self.leases.values())
+        return self.made + sum(self.leases.values()) + sum(line.used for line in self.lines)
 
 
 @dataclass(eq=False, slots=True)
@@ -146,6 +148,9 @@ class Books:
     def leave(self, client: Client, now: float) -> None:
         """Close a client's account: what only it had is free."""
         del self.clients[client.number]
+        self.wait_for(client, None)
+        for line in list(client.lines):
+            self.wait_for(line, None)
         before = self.arena.used
         for inbox in list(client.inboxes):
             self.abandon(client, inbox, now)
@@ -165,6 +170,16 @@ class Books:
 
     # Space
 
+    def wait_for(self, line: Client, payer: Client | None) -> None:
+        """Let what a line has count towards the quota of who waits over it."""
+        if line.payer is not None:
+            line.payer.lines.discard(line)
+        if payer is not None and payer is not line and payer.payer is None and not line.lines:
+            line.payer = payer
+            payer.lines.add(line)
+        else:
+            line.payer = None
+
     def lease(self, client: Client, most: int, least: int, align: int) -> Grant | Status:
         """Let a client write to space of its own."""
         if not 0 < least <= most:
@@ -172,9 +187,10 @@ class Books:
         if least > self.arena.capacity:
             return Status.TOO_LARGE
         if self.quota is not None:
-            if client.used + least > self.quota:
+            used = (client.payer or client).used
+            if used + least > self.quota:
                 return Status.QUOTA
-            most = min(most, self.quota - client.used)
+            most = min(most, self.quota - used)
         for size in dict.fromkeys((most, least)):
             offset = self.arena.allocate(size, align=align)
             if offset is not None:

@@ -129,6 +129,7 @@ class Client:
         self._reading_at = 0
         self._twin: Client | None = None  # for the fork that is about to be made
         self._has_twins = True
+        self._payer = 0  # who this is a line of
         self._stilled: list[Any] = []  # as well: the locks that keep other threads out meanwhile
         facts = {"client": self.number, "protocol": PROTOCOL, "pid": os.getpid(), "label": label, "fork_of": fork_of}
         self._tell(json.dumps(facts).encode())
@@ -138,6 +139,7 @@ class Client:
         """Return a line of its own, to wait over; a fork of this process has no part in it."""
         line = Client(self.name, f"{self.label}, {what}")
         line._has_twins = False
+        line._payer = self.number
         return line
 
     # Telling
@@ -307,6 +309,8 @@ class Client:
             self._copier = Copier(descriptors[0], capacity)
         finally:
             self._memory = descriptors[0]
+            # Not with the line: a view of what was lost may still be wanted for one's own.
+            weakref.finalize(self, os.close, self._memory).atexit = False
         self._want = max(min(_ROOM, capacity // 64), mmap.PAGESIZE)
 
     @property
@@ -366,8 +370,9 @@ class Client:
     def lease(self, size: int, *, least: int | None = None, waits: bool = False, patience: float = PATIENCE) -> Lease:
         """Return space. Raises `Refused`, `Slow` and `ObjectLost`."""
         answer = self.ask(
-            Op.LEASE, size, least or size, waits, patience=patience, undo=lambda late: self._undo_lease(late)
-        )
+            Op.LEASE, size, least or size, waits, self._payer, patience=patience,
+            undo=lambda late: self._undo_lease(late),
+        )  # fmt: skip
         if answer.status is not Status.DONE:
             raise Refused(answer.status, answer.a)
         assert self._copier is not None

@@ -455,7 +455,9 @@ class Owner:
     # Space
 
     def _lease(self, channel: Channel, client: Client, record: Record) -> None:
-        _, serial, most, least, waits, _ = record
+        _, serial, most, least, waits, payer = record
+        if payer:
+            self._books.wait_for(client, self._books.clients.get(payer))
         self._last_lease = time.monotonic()
         granted = Status.FULL if self._parked else self._granted(client, most, least)
         if granted is Status.FULL:

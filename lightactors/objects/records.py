@@ -48,7 +48,8 @@ class Op(IntEnum):
     FORK = 14  # a copy of me has all that I hold and view at this moment (its number, which it greets with)
     AM = 15  # this process (its id; a fork has greeted before it was one)
     # Asked by a client
-    LEASE = 20  # space [most, least, whether to wait for it; offset, size, trims; FULL: what will soon be free]
+    # space [most, least, whether to wait for it, for which client; offset, size, trims; FULL: what will soon be free]
+    LEASE = 20
     PIN = 21  # I will have a view of it [id; offset, size; a file's descriptor comes along if it was spilled]
     CONTAINS = 22  # is it here? [id]
     DELETE = 23  # drop it, whoever holds it; views stay [id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import threading
@@ -119,12 +120,11 @@ class ObjectStore:
             except (Slow, Refused):
                 pass  # what comes now waits
         lease = await self.lease(parts.size, within)
-        held: Held | None = None
         try:
             held = await anyio.to_thread.run_sync(client.put_into, lease, parts)
-        finally:
-            if held is None:  # cancelled before it began
-                client.give_back_rest(lease)
+        except BaseException:
+            client.give_back_rest(lease)  # also when it was cancelled before it began
+            raise
         return _ref(held, parts.size)
 
     def lease_now(self, size: int) -> Lease | None:
@@ -137,7 +137,9 @@ class ObjectStore:
         except Refused as refused:
             if refused.status is not Status.FULL or not refused.coming:
                 return None
-        return _Wait(client, size).now(SYNC)
+        with contextlib.suppress(Refused):
+            return _Wait(client, size).now(SYNC)
+        return None
 
     async def lease(self, size: int, within: float = WITHIN) -> Lease:
         """Return space for an object; wait for it if need be. Raises `ObjectStoreFull` and `ObjectLost`."""
@@ -145,11 +147,15 @@ class ObjectStore:
         try:
             return await _patiently(lambda patience: client.lease(size, patience=patience), client.give_back)
         except Refused as refused:
-            if refused.status is Status.FULL:
+            status = refused.status
+        if status is Status.FULL:
+            try:
                 lease = await _Wait(client, size).within(within)
-                if lease is not None:
-                    return lease
-            raise await self._full(refused.status, size, within) from None
+            except Refused as refused:  # what others wait for here has come, and took up the quota
+                lease, status = None, refused.status
+            if lease is not None:
+                return lease
+        raise await self._full(status, size, within)
 
     async def _full(self, status: Status, size: int, within: float) -> ObjectStoreFull:
         figures = await self.statistics()
@@ -287,7 +293,7 @@ class _Wait:
         self._line = client.line("waiting")
 
     async def within(self, seconds: float) -> Lease | None:
-        """Return the lease; None: there was none in time."""
+        """Return the lease; None: there was none in time. Raises `Refused` and `ObjectLost`."""
         try:
             return await _Errand(self._wait, self._give_back).within(seconds)
         finally:
@@ -308,7 +314,7 @@ class _Wait:
         try:
             lease = self._line.lease(self._size, waits=True, patience=seconds)
             return lease if self._client.adopt(self._line, lease) else None  # else it went with the line: cancelled
-        except (Slow, Refused):
+        except Slow:
             return None
 
 

@@ -91,6 +91,19 @@ def test_quota_counts_what_a_client_has_put_and_may_write_to() -> None:
     assert isinstance(books.lease(other, GRAIN, GRAIN, GRAIN), Grant)
 
 
+def test_line_that_is_waited_over_counts_towards_the_quota_of_who_waits() -> None:
+    books, [client, line, second] = books_of(1, 2, 3, quota=3 * GRAIN)
+    for one in (line, second):
+        books.wait_for(one, client)
+    leased(books, line, 2 * GRAIN)
+    assert books.lease(second, 2 * GRAIN, 2 * GRAIN, GRAIN) is Status.QUOTA
+    books.adopt(client, line, 0)
+    books.leave(line, 0.0)
+    assert books.lease(client, 2 * GRAIN, 2 * GRAIN, GRAIN) is Status.QUOTA
+    books.leave(client, 0.0)
+    assert isinstance(books.lease(second, 2 * GRAIN, 2 * GRAIN, GRAIN), Grant)
+
+
 # What was deleted
 
 
@@ -353,6 +366,11 @@ class BooksMachine(RuleBasedStateMachine):
         if offset in theirs:
             self.leases[client.number][offset] = theirs.pop(offset)
 
+    @has_clients
+    @rule(which=ANY, other=ANY)
+    def wait_for(self, which: int, other: int) -> None:
+        self.books.wait_for(self.client(which), self.client(other))
+
     # Objects
 
     @has_clients
@@ -588,6 +606,8 @@ class BooksMachine(RuleBasedStateMachine):
         for client in self.books.clients.values():
             mine = [found for found in self.books.all_objects() if found.maker is client]
             assert client.made == sum(found.room for found in mine if found.file is None)
+            assert client.lines == {line for line in self.books.clients.values() if line.payer is client}
+            assert client.used == client.made + sum(client.leases.values()) + sum(line.used for line in client.lines)
 
     @invariant()
     def inboxes_are_those_of_the_model(self) -> None:

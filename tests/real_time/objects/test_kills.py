@@ -228,7 +228,7 @@ def kill(points: int, seed: int) -> dict[str, float]:
 
 
 def _mapped(inodes: set[int]) -> list[str]:
-    """Return which processes have mapped these files."""
+    """Return which processes have mapped or opened these files."""
     found: list[str] = []
     for path in Path("/proc").glob("[0-9]*/maps"):
         try:
@@ -237,7 +237,14 @@ def _mapped(inodes: set[int]) -> list[str]:
             continue
         if any("lightactors" in line and int(line.split()[4]) in inodes for line in lines):
             found.append(path.parent.name)
-    return found
+    return found + [name for name in os.listdir("/proc/self/fd") if _inode_of(int(name)) in inodes]
+
+
+def _inode_of(descriptor: int) -> int:
+    try:
+        return os.fstat(descriptor).st_ino
+    except OSError:  # that of the listing
+        return 0
 
 
 def test_books_balance_after_every_kill() -> None:

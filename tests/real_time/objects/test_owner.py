@@ -21,6 +21,8 @@ import lightactors as la
 from lightactors.errors import ObjectLost, ObjectStoreFull
 from lightactors.objects.client import Client
 from lightactors.objects.records import PACKET, PROTOCOL, SOME, Op, Status, pack
+from lightactors.objects.sharing import Sharing
+from lightactors.remote.node import node_of
 from tests.real_time.objects.stores import (
     MIB,
     PATIENCE,
@@ -422,6 +424,34 @@ async def test_quota_is_one_process_s_own() -> None:
             await la.put(memoryview(bytes(6 * MIB)))
         la.release(ref)
         await la.put(memoryview(bytes(6 * MIB)))
+
+
+async def test_quota_is_not_exceeded_by_puts_that_waited() -> None:
+    async with la.open_system(
+        "system", objects=la.ObjectLimits(capacity=16 * MIB, quota=8 * MIB, spill=None)
+    ) as system:
+        sharing = node_of(system).sharing
+        assert isinstance(sharing, Sharing)
+        with ExitStack() as stack:
+            others = [Client(sharing.store.name, f"other {number}") for number in range(2)]
+            for other in others:
+                stack.callback(other.close)
+            held = [put(other, bytes(7 * MIB)) for other in others]
+            refs, refused = list[la.ObjectRef[memoryview]](), list[str]()
+
+            async def put_one() -> None:
+                try:
+                    refs.append(await la.put(memoryview(bytes(3 * MIB))))
+                except ObjectStoreFull as error:
+                    refused.append(str(error))
+
+            async with anyio.create_task_group() as tg:
+                for _ in range(4):
+                    tg.start_soon(put_one)
+                await settled(lambda found: found.waiting == 4)
+                held.clear()
+            assert (len(refs), len(refused)) == (2, 2)
+            assert "has its quota already" in refused[0]
 
 
 async def test_full_store_says_who_holds_what() -> None:
