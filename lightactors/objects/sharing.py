@@ -69,7 +69,7 @@ class Content:
 
     def __init__(self, id: Id, kept: Any, client: Client | None, size: int = 0) -> None:
         self.id = id
-        self.kept = kept  # what holds it, or a view of it
+        self.kept: Any = kept  # what holds it, or a view of it
         self.client = client  # of the store where it lies; None: on another host
         self.size = size
 
