@@ -104,11 +104,12 @@ class Node:
     @property
     def sharing(self) -> Sharing:
         """The objects of the node; from any thread."""
-        if self._sharing is None:
-            with self._lock:
-                if self._sharing is None:
-                    self._sharing = systems.make_sharing(self)
-        return self._sharing
+        if self._sharing is not None:
+            return self._sharing
+        with self._lock:
+            sharing: Sharing = self._sharing or systems.make_sharing(self)
+            self._sharing = sharing
+        return sharing
 
     async def open(self, sock: socket.socket, listener: Listener, *, label: str, limit: int = LIMIT) -> Link:
         """Open a link over a connected stream socket, which it owns from now on.
