@@ -104,10 +104,11 @@ class Node:
     @property
     def sharing(self) -> Sharing:
         """The objects of the node; from any thread."""
-        if self._sharing is not None:
-            return self._sharing
+        return self._sharing or self._make_sharing()
+
+    def _make_sharing(self) -> Sharing:
         with self._lock:
-            sharing: Sharing = self._sharing or systems.make_sharing(self)
+            sharing: Sharing = self._sharing or systems.make_sharing(self)  # somebody was faster
             self._sharing = sharing
         return sharing
 
