@@ -109,6 +109,12 @@ class Parcel(bytes):
             content.settle()
 
 
+class Packed(bytes):
+    """The arguments of one call inside of another one, with what has come for them: they are decoded later."""
+
+    contents: Any
+
+
 class AnyObjectRef:
     """What `lightactors.ObjectRef` is to those below it."""
 
@@ -141,11 +147,14 @@ class Objects(Protocol):
     @property
     def arrivals(self) -> Arrivals: ...
 
-    def reopen(self, parcel: Parcel) -> None:
-        """Have what goes with a message at hand, as if it had come; until `close`."""
+    def reopen(self, parcel: Parcel | Packed) -> None:
+        """Have what goes with a message, or has come with it, at hand; until `close`."""
         ...
 
     def close(self) -> None: ...
+    def kept(self) -> Any:
+        """Return all that has come, for `reopen` later."""
+        ...
 
     def view(self, wire: Any, *, is_writable: bool) -> memoryview:
         """Return the bytes that something stands for; raise ValueError if they did not come, and `ObjectError`."""
@@ -240,6 +249,10 @@ class Codec:
             ) from None
 
     def _stand_in(self, value: Any) -> object:
+        if type(value) is Parcel:
+            for content in value.contents:
+                self._gather(content, needs_memory=value.needs_memory)
+            return bytes(value)
         wire = self._refs.leave(value)
         if wire is not None:
             return Ext(_REF, wire)
@@ -288,6 +301,10 @@ class Codec:
         return Ext(code, bytes(data))
 
     def _restore(self, hint: Any, value: object) -> object:
+        if hint is Packed:
+            packed = Packed(value)  # type: ignore[call-overload]
+            packed.contents = self._refs.objects.kept()
+            return packed
         if isinstance(hint, _RefTo):
             return self._refs.adopt(value, hint.actor)
         wanted = typing.get_origin(hint) or hint
@@ -296,6 +313,8 @@ class Codec:
                 return value
             if takes(wanted) and isinstance(value, AnyObjectRef):
                 raise ValueError(f"a ref of an object; send await get(ref), or annotate it as ObjectRef: {value!r}")
+            if hasattr(wanted, "from_plain"):
+                return wanted.from_plain(value)
             if takes(wanted):
                 raise ValueError(f"no array, but a {type(value).__name__}")
             if issubclass(wanted, AnyObjectRef):

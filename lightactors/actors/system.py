@@ -71,6 +71,8 @@ class System(Owner, Spawner):
         self.at_end: list[Callable[[], Awaitable[None]]] = []  # what is done when the actors have stopped
         self.addresses: list[str] = []
         self.object_limits: ObjectLimits | None = None
+        # Returns a value as it is best kept for many processes; set where there are any.
+        self.spread: Callable[[Any], Any] = lambda value: value
         self.hurry = Flag()  # raised by the second Ctrl-C: nobody is waited for any more before he is cancelled
         self._stopping = False
         self._dead_letters: deque[DeadLetter] = deque(maxlen=100)

@@ -71,7 +71,7 @@ class Content:
 
     def __init__(self, id: Id, kept: Any, client: Client | None, size: int = 0) -> None:
         self.id = id
-        self.kept = kept  # what holds it, or a view of it
+        self.kept: Any = kept  # what holds it, or a view of it
         self.client = client  # of the store where it lies; None: on another host
         self.size = size
 
@@ -124,6 +124,7 @@ class Sharing:
         self.pulling = Pulling(node, self.store)
         self._node = node
         if node.home is not None:
+            node.system.spread = self.spread
             self.store.join(node.home.store, node.home.name)
         self._couriers: WeakKeyDictionary[Link, _Courier] = WeakKeyDictionary()
         self._here: dict[
@@ -266,8 +267,12 @@ class Sharing:
         return Lent(link, id, self._give_back)
 
     def reopen(self, contents: Sequence[Content]) -> None:
-        self._node.arrivals.are_here = True
-        self._here.update({content.id: content.kept for content in contents})
+        if contents:
+            self._node.arrivals.are_here = True
+            self._here.update({content.id: content.kept for content in contents})
+
+    def kept(self) -> Sequence[Content]:
+        return [Content(id, held, None) for id, held in self._here.items()]
 
     def unpacked(self) -> None:
         self._here.clear()
@@ -301,7 +306,26 @@ class Sharing:
 
     # What the links say
 
+    def greet(self, link: Link) -> None:
+        if self.store.is_founded:
+            self._offer(link)
+
+    def spread(self, value: Any) -> Any:
+        """Return an array, or a dict of arrays, as views of shared memory: put once, it is sent to any number."""
+        if type(value) is dict:
+            return {key: self.spread(item) for key, item in value.items()}
+        leaf = leaf_of(value) if getattr(value, "nbytes", 0) >= LARGE and is_exact(value) else None
+        if leaf is None or leaf.kind in NEEDS_WRITABLE or self._forwarded(leaf) is not None:
+            return value
+        placed = self.place(leaf, None)
+        if placed is None:
+            return value
+        content, (_, _, offset, size) = placed
+        content.settle()
+        return value_of(leaf.kind, leaf.facts, self.store.view_now(content.kept)[offset : offset + size], trusted=True)
+
     def welcome(self, link: Link) -> None:
+        self._node.system.spread = self.spread
         link.is_near = self._courier(link).is_own = True
         link.send(frames.Home(self.store.name, link.label))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightactors.actors.ref import AnyRef, cell_of
 from lightactors.actors.stopping import stop_all
+from lightactors.codec import Packed
 from lightactors.contract import ROLES, Behaviour, actor, contract_of, handler, is_actor_class, maker
 from lightactors.errors import ActorNotRunning, ConfigurationError, ContractError, SpawnError
 from lightactors.remote import surveys
@@ -77,7 +78,7 @@ class Directory:
         return await self._node.sharing.figures()
 
     @handler(interleaved=True)
-    async def spawn(self, kind: str, call: bytes, name: str | None, mailbox: float) -> Any:
+    async def spawn(self, kind: str, call: Packed, name: str | None, mailbox: float) -> Any:
         """Start an actor of a kind that this node lets others start; it ends with the link. Raises `SpawnError`."""
         if kind not in self._spawnable:
             allowed = ", ".join(self._spawnable) or "nothing"
@@ -86,7 +87,7 @@ class Directory:
                 "pass it to its open_system(spawnable=[...])"
             )
         refs = self._node.refs_of(self._link)
-        args, kwargs = refs.method(maker(self._spawnable[kind])).decode_call(call)
+        args, kwargs = refs.unpacked(maker(self._spawnable[kind]), call)
         options = self._node.system.options(name=name, mailbox=mailbox)
         ref = await options.spawn(self._spawnable[kind], *args, **kwargs)
         cell = cell_of(ref, "spawn")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from typing import Annotated, TypeAlias, get_args
+from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Raw, Struct
 from msgspec.msgpack import Decoder, Encoder
@@ -231,7 +231,7 @@ def _packed(batch: list[AnyFrame], further: int) -> bytearray:
     return data
 
 
-_BODIED = get_args(Bodied)
+_BODIED = Ask, Tell, Open, Reply, Item
 
 
 class Parser:

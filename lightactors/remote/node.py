@@ -24,7 +24,18 @@ from lightactors.actors.owner import Owner, State
 from lightactors.actors.ref import AnyRef, Ref, cell_of
 from lightactors.actors.terminated import Reason
 from lightactors.buffers import is_exact
-from lightactors.codec import LARGE, MALFORMED, AnyObjectRef, Arrivals, Codec, MessageCodec, MethodCodec, Parcel
+from lightactors.codec import (
+    LARGE,
+    MALFORMED,
+    AnyObjectRef,
+    Arguments,
+    Arrivals,
+    Codec,
+    MessageCodec,
+    MethodCodec,
+    Packed,
+    Parcel,
+)
 from lightactors.contract import Behaviour, Contract, Method, Role, contract_of, is_actor_class, message_classes
 from lightactors.errors import CannotTravel, ConfigurationError, LinkLost, UnknownHandler
 from lightactors.remote import carrier, failures, frames
@@ -93,11 +104,13 @@ class Node:
     @property
     def sharing(self) -> Sharing:
         """The objects of the node; from any thread."""
-        if self._sharing is None:
-            with self._lock:
-                if self._sharing is None:
-                    self._sharing = systems.make_sharing(self)
-        return self._sharing
+        return self._sharing or self._make_sharing()
+
+    def _make_sharing(self) -> Sharing:
+        with self._lock:
+            sharing: Sharing = self._sharing or systems.make_sharing(self)  # somebody was faster
+            self._sharing = sharing
+        return sharing
 
     async def open(self, sock: socket.socket, listener: Listener, *, label: str, limit: int = LIMIT) -> Link:
         """Open a link over a connected stream socket, which it owns from now on.
@@ -132,6 +145,8 @@ class Node:
         link.role_there = hello.role
         link.knows = self._known_to(hello.node)
         carrier.attach(link)
+        if self.home is not None or self._sharing is not None:
+            self.sharing.greet(link)
         return link
 
     def _known_to(self, node: str) -> set[int]:
@@ -379,6 +394,14 @@ class LinkRefs:
         """Return an encoded message for the link as it is now; raise `CannotTravel`, and `ObjectLost`."""
         assert isinstance(body, Parcel)
         return self._codec.anew(body)
+
+    def unpacked(self, method: Method, packed: Packed) -> Arguments:
+        """Return the arguments of a call that came inside of another one. Raises `WrongCall`."""
+        self.objects.reopen(packed)
+        try:
+            return self.method(method).decode_call(packed)
+        finally:
+            self.objects.close()
 
     def check_size(self, body: bytes, what: str) -> None:
         """Raise `CannotTravel` for what is larger than the link takes."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from lightactors.actors.cell import Cell
     from lightactors.buffers import Leaf
-    from lightactors.codec import AnyObjectRef, Arrivals, Parcel
+    from lightactors.codec import AnyObjectRef, Arrivals, Packed, Parcel
     from lightactors.remote import frames
     from lightactors.remote.link import Link
     from lightactors.remote.node import LinkRefs, Node
@@ -26,7 +26,11 @@ class Sharing(Protocol):
         ...
 
     def reopen(self, contents: Sequence[Any]) -> None:
-        """Have at hand what a message carries that has not left, as if it had come; until `unpacked`."""
+        """Have at hand what a message carries that has not left, or has come earlier; until `unpacked`."""
+        ...
+
+    def kept(self) -> Sequence[Any]:
+        """Return what has come with the message that is being decoded, for `reopen` later."""
         ...
 
     def view(self, wire: Any, *, is_writable: bool) -> memoryview: ...
@@ -38,6 +42,10 @@ class Sharing(Protocol):
     def persistent_load(self, pid: Any) -> object: ...
     def shelf(self, link: Link) -> Cell:
         """Return the actor that the other end of a link gets objects of."""
+        ...
+
+    def greet(self, link: Link) -> None:
+        """Offer the store to another node at once, if there is one already."""
         ...
 
     def welcome(self, link: Link) -> None:
@@ -83,8 +91,11 @@ class LinkObjects:
     def refer(self, ref: AnyObjectRef) -> tuple[Any, Any]:
         return self._node.sharing.refer(ref)
 
-    def reopen(self, parcel: Parcel) -> None:
+    def reopen(self, parcel: Parcel | Packed) -> None:
         self._node.sharing.reopen(parcel.contents)
+
+    def kept(self) -> Any:
+        return self._node.sharing.kept() if self._node.arrivals.are_here else ()
 
     def close(self) -> None:
         self._node.sharing.unpacked()

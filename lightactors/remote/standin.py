@@ -217,6 +217,7 @@ class StandIn(Cell):
                 await mailbox.wait()
 
     def _send(self, envelope: Any) -> None:
+        call: Any
         call, args, kwargs, ask = envelope
         if not self.refs.takes(call.body):
             try:

@@ -58,6 +58,8 @@ def unwrap(hint: Any) -> Hint:
             hint = hint.__origin__
         elif hasattr(hint, "__supertype__"):
             hint = hint.__supertype__
+        elif isinstance(hint, type) and hasattr(hint, "stands_for"):  # a union, of which there is more in Python
+            alias, hint = hint.__name__, hint.stands_for
         elif typing.get_origin(hint) in _TRANSPARENT:
             (hint,) = typing.get_args(hint)
         elif isinstance(hint, typing.TypeVar):

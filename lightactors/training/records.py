@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import msgspec
 from msgspec.structs import force_setattr
 
+from lightactors.buffers import takes
 from lightactors.errors import InvalidArgument
 from lightactors.training import checks, templates
 
@@ -223,13 +224,38 @@ if TYPE_CHECKING:
         @property
         def nbytes(self) -> int: ...
 
-    Resource: TypeAlias = LLM | ProxyLLM | PromptTemplate | bytes | Array
+    Arrays: TypeAlias = Mapping[str, "Array | Arrays"]
+    Resource: TypeAlias = LLM | ProxyLLM | PromptTemplate | bytes | Array | Arrays
 else:
-    # msgspec decodes no union with a protocol in it; an array travels as an object ref instead.
-    Resource: TypeAlias = LLM | ProxyLLM | PromptTemplate | bytes
+
+    class _ResourceType(type):
+        def __instancecheck__(cls, value: object) -> bool:
+            return isinstance(value, (LLM, PromptTemplate)) or has_only_arrays(value)
+
+    class Resource(metaclass=_ResourceType):
+        """Any of the above: msgspec decodes no union with arrays in it, and services know of none either."""
+
+        stands_for = LLM | ProxyLLM | PromptTemplate | bytes
+
+        @classmethod
+        def from_plain(cls, value: object) -> object:
+            """Return the record that plain data stands for; raise `msgspec.ValidationError` for what is none."""
+            return msgspec.convert(value, cls.stands_for)
+
+
+def has_only_arrays(value: object) -> bool:
+    """Tell whether a value is an array, bytes, or a dict of such, as the state of a model is."""
+    if isinstance(value, dict):
+        return all(map(has_only_arrays, value.values()))
+    return takes(type(value))
+
 
 Resources: TypeAlias = Mapping[str, Resource]
-"""What a rollout may use, by name. In one process arrays and bytes are passed as they are, not copied."""
+"""What a rollout may use, by name: also arrays, tensors and tables, and dicts of them. They are passed as they are.
+
+Where runners have processes of their own, what is large is put into shared memory, once for all of them: everybody
+gets the same bytes, which nobody can write to.
+"""
 
 
 class ResourcesUpdate(Record, frozen=True, kw_only=True):

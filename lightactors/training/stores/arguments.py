@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from lightactors.actors import owner as owners
 from lightactors.errors import Conflict
 from lightactors.training import checks
 from lightactors.training.records import (
@@ -50,7 +51,18 @@ def own(record: HasMetadata) -> HasMetadata:
 
 def own_resources(update: ResourcesUpdate) -> ResourcesUpdate:
     """Return the update with a mapping that is shared with nobody; what it holds is shared."""
-    return replace(update, resources=dict(update.resources))
+    resources = cast("dict[str, Any]", update.resources)  # the store's own
+    resources.update((name, _spread(value)) for name, value in list(resources.items()))
+    return replace(update, resources=dict(resources))
+
+
+def _spread(value: Any) -> Any:
+    """Return what is large as many processes can be sent it, where there are any: they are sent the same bytes."""
+    try:
+        owner = owners.here()
+    except RuntimeError:  # no loop runs on this thread: the store is used as a plain object, or is a durable one
+        return value
+    return value if owner is None else owner.system.spread(value)
 
 
 def own_worker(worker: Worker) -> Worker:

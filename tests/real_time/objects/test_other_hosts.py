@@ -1,0 +1,73 @@
+"""A lender in a network of its own, where this program's store has no name, as on another host."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import lightactors as la
+from lightactors.contract import contract_of
+from lightactors.errors import ObjectLost
+from lightactors.objects.shelf import Shelf
+from lightactors.remote.link import SHELF
+from lightactors.remote.node import node_of
+from tests.actors.cast import Later
+from tests.real_time.objects.hosts import Lender
+from tests.real_time.remote.cluster import Host
+
+SIZE = 100_000_000
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Generator[tuple[Host, str]]:
+    try:
+        subprocess.run(["unshare", "-n", "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network of its own can be had here: {error}")
+    address = f"unix:{tmp_path}/lender"
+    host = Host(["unshare", "-n"], address, module="tests.real_time.objects.hosts")
+    try:
+        host.hear("address")
+        yield host, f"{address}#lender"
+    finally:
+        host.close()
+
+
+async def test_object_of_another_host_is_pulled(host: tuple[Host, str]) -> None:
+    async with la.open_system():
+        lender = await la.connect(Lender, host[1])
+        ref = await lender.put(SIZE)
+        assert (await la.get(ref))[-1] == 7
+        assert (await la.objects.statistics()).counters.puts == 1
+
+
+async def test_lender_does_not_run_ahead_of_a_slow_puller(host: tuple[Host, str]) -> None:
+    async with la.open_system() as system:
+        lender = await la.connect(Lender, host[1])
+        ref: Any = await lender.put(SIZE)
+        before = await lender.memory()
+        shelf: Any = node_of(system).refs_of(ref.held.link).standin("objects", SHELF, contract_of(Shelf)).ref
+        pieces = shelf.pull(*ref.held.id)
+        assert len(await anext(pieces))
+        await anyio.sleep(0.5)  # long enough for all of it to have left
+        assert await lender.memory() < before + 16 * 2**20
+        await pieces.aclose()
+
+
+async def test_lender_that_is_killed_in_mid_pull(host: tuple[Host, str]) -> None:
+    async with la.open_system() as system, anyio.create_task_group() as tg:
+        lender = await la.connect(Lender, host[1])
+        ref = await lender.put(SIZE)
+        get = Later(tg, la.get, ref)
+        while (await la.objects.statistics()).leased < SIZE:
+            await anyio.lowlevel.checkpoint()
+        host[0].process.kill()
+        assert isinstance(await get.done(), ObjectLost)
+        assert (await la.objects.statistics()).leased < SIZE
+        assert system.addresses == []
