@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import lightactors as la
 from lightactors.buffers import Leaf
-from lightactors.codec import AnyObjectRef, Arrivals, Codec, MethodCodec, Parcel
+from lightactors.codec import AnyObjectRef, Arrivals, Codec, MethodCodec, Packed, Parcel
 from lightactors.contract import contract_of
 from lightactors.errors import ActorFailed, CannotTravel, WrongCall
 from lightactors.remote import failures
@@ -75,10 +75,12 @@ class NoObjects:
     def refer(self, ref: AnyObjectRef) -> Any:
         raise AssertionError("no object refs here")
 
-    def reopen(self, parcel: Parcel) -> None:
+    def reopen(self, parcel: Parcel | Packed) -> None:
         raise AssertionError("no parcels here")
 
     def close(self) -> None: ...
+    def kept(self) -> Any:
+        raise AssertionError("nothing came here")
 
     def view(self, wire: Any, *, is_writable: bool) -> memoryview:
         raise ValueError("no objects here")

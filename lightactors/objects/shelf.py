@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from lightactors.contract import ROLES, actor, handler
 from lightactors.errors import ObjectLost
+from lightactors.objects.records import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lightactors.objects.pulling import Pulling
-    from lightactors.objects.records import Id, text_of
+    from lightactors.objects.records import Id
 
 PIECE = 96 * 1024
 """Bytes that are sent at once: so few that a link sends them as they are, with small messages between them."""
