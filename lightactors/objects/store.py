@@ -16,6 +16,7 @@ from lightactors.objects.client import Client, Held, Lease, Refused
 from lightactors.objects.draft import Draft, blank
 from lightactors.objects.figures import Figures
 from lightactors.objects.founder import Founder
+from lightactors.objects.lent import ELSEWHERE
 from lightactors.objects.line import SYNC, Answer, Slow
 from lightactors.objects.records import Id, Op, Status
 from lightactors.objects.ref import ObjectRef
@@ -190,8 +191,9 @@ class ObjectStore:
             raise _silent(held.client) from None
 
     def value(self, held: Held, view: memoryview) -> Any:
-        """Return the value in a view; only what this program has pickled is unpickled."""
-        return put_together(view, private=lambda: held.client.private(view), trusted=self.is_home(held.client))
+        """Return the value in a view; only what this program has put is taken as it is, and unpickled."""
+        is_ours = self.is_home(held.client) and not held.id[0] & ELSEWHERE
+        return put_together(view, private=lambda: held.client.private(view), trusted=is_ours)
 
     # Asking
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -20,6 +21,7 @@ from lightactors.objects.lent import ELSEWHERE
 from lightactors.objects.records import Op
 from lightactors.objects.sharing import Content
 from lightactors.objects.shelf import Shelf
+from lightactors.objects.values import take_apart
 from lightactors.remote import frames
 from lightactors.remote.link import SHELF
 from lightactors.remote.node import Node, _nodes
@@ -215,3 +217,19 @@ async def test_shelf_gives_only_what_was_lent(victim: Victim) -> None:
     for id in (secret.id, (secret.id[0] | ELSEWHERE, secret.id[1]), (0, 0)):
         with pytest.raises(ObjectLost, match="not lent"):
             await anext(shelf.pull(*id))
+
+
+async def test_table_of_another_host_is_read_through(victim: Victim) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parts = take_apart(arrow.table({"text": ["a" * 10, "b" * 10, "c" * 10]}))
+    object = bytearray(parts.size)
+    parts.write_into(memoryview(object), lambda at, source: object.__setitem__(slice(at, at + source.nbytes), source))
+    offsets, far_outside = struct.pack("<4i", 0, 10, 20, 30), struct.pack("<4i", 0, 10, 3000, 30)
+    assert object.count(offsets) == 1
+    store, id = store_of(victim.pair.there), (ELSEWHERE | 5, 7)
+    await store.contains(id)
+    lease = store.home.lease(len(object), patience=10.0)
+    store.home.copy(lease.offset, memoryview(object.replace(offsets, far_outside)))
+    store.home.seal(lease, len(object), id, is_cached=True)  # as one that was brought here
+    with pytest.raises(ObjectError, match="offset"):
+        await la.get(la.ObjectRef[Any](store.home.new(id), id, len(object)))
