@@ -46,6 +46,11 @@ class Answer:
     descriptors: list[int] = field(default_factory=list)
 
 
+def _drop(late: Answer) -> None:
+    for descriptor in late.descriptors:
+        os.close(descriptor)
+
+
 class Line:
     """One process's line to one store."""
 
@@ -61,7 +66,7 @@ class Line:
         self._helping = threading.Lock()
         self._backlog: deque[bytes] = deque()
         self._late: dict[int, Callable[[Answer], object]] = {}  # what is done about an answer that comes too late
-        self._serials = itertools.count(1)
+        self._serials = itertools.count()
         self._is_in = False  # whether the owner's greeting was heard
         facts = {"client": self.number, "protocol": PROTOCOL, "pid": os.getpid(), "label": label, "fork_of": fork_of}
         self._tell(json.dumps(facts).encode())
@@ -154,7 +159,7 @@ class Line:
 
     def ask(
         self, op: Op, a: int = 0, b: int = 0, c: int = 0, d: int = 0, *, patience: float = PATIENCE,
-        undo: Callable[[Answer], object] = lambda _: None,
+        undo: Callable[[Answer], object] = _drop,
     ) -> Answer:  # fmt: skip
         """Ask the owner. Raises `Slow`, after which `undo` is called with a late answer, and `ObjectLost`."""
         deadline = time.monotonic() + patience
@@ -163,7 +168,7 @@ class Line:
         try:
             if not self._is_in:
                 self._enter(deadline)
-            serial = next(self._serials) & 0xFFFFFFFF
+            serial = next(self._serials) % 0xFFFFFFFF + 1  # never 0, which nobody answers
             self._late[serial] = undo
             self._tell(RECORD.pack(op, serial, a, b, c, d))
             self.catch_up(deadline - time.monotonic())

@@ -96,6 +96,7 @@ class ObjectStore:
     async def _close(self) -> None:
         for client in self._clients.values():
             client.close(f"system {self._system.name!r} has ended")
+        self._clients.clear()  # with the last view of one its memory is free
         if self._founder is not None:
             await anyio.to_thread.run_sync(self._founder.close)
 
@@ -209,8 +210,8 @@ class ObjectStore:
         return (await self._ask(Op.DELETE, *id, client=client)).status is Status.DONE
 
     async def statistics(self) -> Figures:
-        answer = await self._ask(Op.STATISTICS)
-        return _figures(answer.descriptors[0])
+        line = self.home
+        return await patiently(lambda patience: _figures(line.ask(Op.STATISTICS, patience=patience)))
 
     async def _ask(self, op: Op, a: int = 0, b: int = 0, *, client: Client | None = None) -> Answer:
         line = client or self.home
@@ -221,8 +222,8 @@ def _ref(held: Held, size: int) -> ObjectRef[Any]:
     return ObjectRef(held, held.id, size)
 
 
-def _figures(descriptor: int) -> Figures:
-    with open(descriptor, "rb") as file:  # of memory
+def _figures(answer: Answer) -> Figures:
+    with open(answer.descriptors[0], "rb") as file:  # of memory
         file.seek(0)
         return Figures.of(json.load(file))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 import os
 import resource
@@ -20,6 +22,7 @@ import pytest
 import lightactors as la
 from lightactors.errors import ObjectLost, ObjectStoreFull
 from lightactors.objects.client import Client
+from lightactors.objects.line import Slow
 from lightactors.objects.records import PACKET, PROTOCOL, SOME, Op, Status, pack
 from lightactors.objects.sharing import Sharing
 from lightactors.remote.node import node_of
@@ -255,6 +258,20 @@ def test_answers_that_were_not_read_for_long_are_those_that_were_asked_for(store
         assert not owners
 
 
+def test_answer_that_comes_too_late_leaves_no_descriptor(store: Store, bystander: Client) -> None:
+    with pytest.raises(Slow):
+        bystander.ask(Op.STATISTICS, patience=0.0)
+    bystander.ask(Op.CONTAINS, patience=PATIENCE)
+    assert not [path for path in open_files(os.getpid()) if "statistics" in path]
+
+
+def test_all_is_answered_when_the_numbers_of_questions_begin_again(store: Store, bystander: Client) -> None:
+    held = put(bystander, b"asked for")
+    bystander._serials = itertools.count(2**32 - 5)  # noqa: SLF001
+    for _ in range(10):
+        assert bystander.claim(held.id, patience=PATIENCE) is held
+
+
 def test_more_processes_than_the_owner_has_descriptors_for_are_turned_away() -> None:
     if os.getuid():
         pytest.skip("NOT TESTED WITHOUT ROOT: a limit that was lowered can't be raised again")
@@ -408,6 +425,18 @@ def test_owner_is_killed_again_and_again() -> None:
 
 
 # No room
+
+
+async def test_memory_of_a_store_is_free_when_its_system_has_ended() -> None:
+    before = len(list(open_memory()))
+    async with la.open_system(objects=la.ObjectLimits(capacity=MIB)):
+        await la.put(b"a")
+    gc.collect()
+    assert len(list(open_memory())) == before
+
+
+def open_memory() -> Iterator[str]:
+    return (path for path in open_files(os.getpid()) if "lightactors objects" in path)
 
 
 async def test_object_larger_than_the_store_is_refused_at_once() -> None:
