@@ -217,7 +217,8 @@ class Sharing:
         return courier
 
     def _open_inbox(self, link: Link, courier: _Courier, client: Client) -> None:
-        inbox, proof = client.new_id(), secrets.token_bytes(16)
+        # Nobody else can guess the inbox: whoever names one has it joined, and closed.
+        inbox, proof = (client.number, secrets.randbits(63)), secrets.token_bytes(16)
         parts = parts_of_leaf(Leaf("bytes", (), len(proof), memoryview(proof)))
         try:
             held = client.put(parts, patience=SYNC)

@@ -126,6 +126,14 @@ async def test_peer_has_nothing_read_of_the_store_of_its_victim(victim: Victim) 
     assert (await la.get(secret)).sum() == 42 * SIZE
 
 
+async def test_inbox_can_not_be_guessed_by_who_knows_another_one(victim: Victim) -> None:
+    await victim.keeper.ones(SIZE)  # has the victim offer its store
+    courier = victim.pair.there.sharing._courier(victim.pair.far_link)  # type: ignore[attr-defined]  # noqa: SLF001
+    guesses = range(store_of(victim.pair.there).home.new_id()[1] + 1000)
+    assert courier.client is not None
+    assert courier.inbox[1] not in guesses
+
+
 async def test_peer_has_nothing_read_of_a_third_program(victim: Victim) -> None:
     third = Node(victim.pair.system)
     secret = await store_of(third).put(np.full(SIZE, 42.0))
