@@ -33,6 +33,10 @@ SYNC = 1.0
 """Seconds that a process is kept by one at most, where it can't wait in another way."""
 
 
+_LONGEST = 2**31 - 1
+"""Milliseconds that the system waits at most: 24 days."""
+
+
 class Slow(Exception):
     """The owner has not answered in time; what it was asked is undone when it does."""
 
@@ -163,7 +167,7 @@ class Line:
     ) -> Answer:  # fmt: skip
         """Ask the owner. Raises `Slow`, after which `undo` is called with a late answer, and `ObjectLost`."""
         deadline = time.monotonic() + patience
-        if not self._lock.acquire(timeout=patience):
+        if not self._lock.acquire(timeout=min(patience, threading.TIMEOUT_MAX)):
             raise Slow
         try:
             if not self._is_in:
@@ -211,7 +215,7 @@ class Line:
             poll.register(self._socket, event)
         except ValueError:  # another thread has closed it since
             raise self.lost() from None
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        if not poll.poll(min(max(0.0, deadline - time.monotonic()) * 1000, _LONGEST)):
             raise Slow
 
     def lost(self) -> ObjectLost:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
+import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from lightactors.errors import ObjectLost
 from lightactors.objects.client import Client, Lease
@@ -16,6 +19,12 @@ T = TypeVar("T")
 
 _ANSWERS_WITHIN = 10.0
 """Seconds after which an owner that does not answer is given up."""
+
+
+_AT_ONCE = 32
+"""Waits for memory that have a line and a thread, on one loop; further ones wait for theirs."""
+
+_places = RunVar[anyio.CapacityLimiter]("waits for memory")
 
 
 async def patiently(act: Callable[[float], T], undo: Callable[[T], object] = lambda _: None) -> T:
@@ -44,7 +53,9 @@ class _Errand(Generic[T]):
 
     async def within(self, seconds: float) -> T:
         try:
-            await anyio.to_thread.run_sync(self._run, seconds, abandon_on_cancel=True)
+            # A thread of its own: what lets go of memory may need one of those that others have.
+            own = anyio.CapacityLimiter(1)
+            await anyio.to_thread.run_sync(self._run, seconds, abandon_on_cancel=True, limiter=own)
             return self._results.pop()
         finally:
             self._end()
@@ -70,14 +81,20 @@ class Wait:
     def __init__(self, client: Client, size: int) -> None:
         self._client = client
         self._size = size
-        self._line = client.line("waiting")
 
     async def within(self, seconds: float) -> Lease | None:
         """Return the lease; None: there was none in time. Raises `Refused` and `ObjectLost`."""
+        with anyio.move_on_after(seconds) as scope:
+            async with _place():
+                return await self._in_thread(scope.deadline - anyio.current_time())
+        return None
+
+    async def _in_thread(self, seconds: float) -> Lease | None:
+        line = self._client.line("waiting")
         try:
-            return await _Errand(self._wait, self._give_back).within(seconds)
+            return await _Errand(partial(self._wait, line), self._give_back).within(seconds)
         finally:
-            self._line.hang_up()
+            line.hang_up()
 
     def _give_back(self, lease: Lease | None) -> None:
         if lease is not None:
@@ -85,14 +102,23 @@ class Wait:
 
     def now(self, seconds: float) -> Lease | None:
         """Return the lease without leaving this thread."""
+        line = self._client.line("waiting")
         try:
-            return self._wait(seconds)
+            return self._wait(line, seconds)
         finally:
-            self._line.hang_up()
+            line.hang_up()
 
-    def _wait(self, seconds: float) -> Lease | None:
+    def _wait(self, line: Client, seconds: float) -> Lease | None:
         try:
-            lease = self._line.lease(self._size, waits=True, patience=seconds)
-            return lease if self._client.adopt(self._line, lease) else None  # else it went with the line: cancelled
+            lease = line.lease(self._size, waits=True, patience=seconds)
+            return lease if self._client.adopt(line, lease) else None  # else it went with the line: cancelled
         except Slow:
             return None
+
+
+def _place() -> anyio.CapacityLimiter:
+    try:
+        return _places.get()
+    except LookupError:
+        _places.set(anyio.CapacityLimiter(_AT_ONCE))
+        return _places.get()

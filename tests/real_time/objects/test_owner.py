@@ -14,9 +14,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import lightactors as la
@@ -536,6 +538,31 @@ async def test_waiting_put_that_is_cancelled_leaves_nothing_and_lets_the_next_on
         found = await settled(lambda found: len(found.processes) == 1 and not found.total_objects)
         assert found.waiting == 0
         assert found.used == found.leased <= 4 * MIB
+
+
+@pytest.mark.parametrize("within", [10**8, float("inf")])
+async def test_put_may_wait_for_ever(within: float) -> None:
+    async with la.open_system(objects=la.ObjectLimits(capacity=16 * MIB, spill=None)):
+        kept = [await la.put(bytes(12 * MIB))]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(la.put, bytes(12 * MIB), within=within))
+            await settled(lambda found: found.waiting == 1)
+            kept.clear()
+
+
+async def test_many_puts_that_wait_take_nobody_s_threads_and_descriptors() -> None:
+    async with la.open_system(objects=la.ObjectLimits(capacity=16 * MIB, spill=None)):
+        kept = [await la.put(bytes(12 * MIB))]
+        before = len(list(open_files(os.getpid())))
+        async with anyio.create_task_group() as tasks:
+            value = bytes(12 * MIB)
+            for _ in range(500):
+                tasks.start_soon(la.put, value)
+            await settled(lambda found: found.waiting > 1)
+            with anyio.fail_after(PATIENCE):
+                await anyio.to_thread.run_sync(kept.clear)
+            assert len(list(open_files(os.getpid()))) < before + 200
+            tasks.cancel_scope.cancel()
 
 
 def test_who_waits_for_memory_is_served_when_a_view_is_closed_and_its_object_can_be_spilled(tmp_path: Path) -> None:
