@@ -96,6 +96,14 @@ class Client(Line):
         line._payer = self.number
         return line
 
+    def leave(self, why: str) -> None:
+        """End the line, but not before its last view: others go on to use the store, and would write there."""
+        if not self._pins:
+            self.close(why)
+            return
+        self.give_back_rest(self._room)
+        weakref.finalize(self, self._socket.close).atexit = False
+
     def greeted(self, memory: int, capacity: int) -> None:
         """Map the arena."""
         if self._copier is not None:  # as it was in the process that this is a copy of

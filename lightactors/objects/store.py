@@ -95,7 +95,10 @@ class ObjectStore:
 
     async def _close(self) -> None:
         for client in self._clients.values():
-            client.close(f"system {self._system.name!r} has ended")
+            if self._founder is not None and self.is_home(client):  # nobody goes on to use it
+                client.close(f"system {self._system.name!r} has ended")
+            else:
+                client.leave(f"system {self._system.name!r} has ended")
         self._clients.clear()  # with the last view of one its memory is free
         if self._founder is not None:
             await anyio.to_thread.run_sync(self._founder.close)

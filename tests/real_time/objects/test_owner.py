@@ -261,8 +261,12 @@ def test_answers_that_were_not_read_for_long_are_those_that_were_asked_for(store
 
 
 def test_answer_that_comes_too_late_leaves_no_descriptor(store: Store, bystander: Client) -> None:
-    with pytest.raises(Slow):
-        bystander.ask(Op.STATISTICS, patience=0.0)
+    os.kill(store.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(Slow):
+            bystander.ask(Op.STATISTICS, patience=0.01)
+    finally:
+        os.kill(store.pid, signal.SIGCONT)
     bystander.ask(Op.CONTAINS, patience=PATIENCE)
     assert not [path for path in open_files(os.getpid()) if "statistics" in path]
 
@@ -435,6 +439,23 @@ async def test_memory_of_a_store_is_free_when_its_system_has_ended() -> None:
         await la.put(b"a")
     gc.collect()
     assert len(list(open_memory())) == before
+
+
+async def test_view_of_another_program_s_object_outlives_the_system(store: Store) -> None:
+    theirs = store.client("their program")
+    held = put(theirs, b"theirs" * MIB)
+    async with la.open_system() as system:
+        sharing = node_of(system).sharing
+        assert isinstance(sharing, Sharing)
+        ours = sharing.store.client(store.name).claim(held.id, patience=PATIENCE)
+        assert ours is not None
+        view = look(ours)
+    del held, ours
+    others = [put(theirs, b"others" * MIB) for _ in range(8)]
+    assert view == b"theirs" * MIB
+    del view, others
+    gc.collect()
+    until(theirs, lambda found: not found.total_objects and len(found.processes) == 1)
 
 
 def open_memory() -> Iterator[str]:
