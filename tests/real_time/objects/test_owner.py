@@ -434,11 +434,12 @@ def test_owner_is_killed_again_and_again() -> None:
 
 
 async def test_memory_of_a_store_is_free_when_its_system_has_ended() -> None:
+    gc.collect()
     before = len(list(open_memory()))
     async with la.open_system(objects=la.ObjectLimits(capacity=MIB)):
         await la.put(b"a")
     gc.collect()
-    assert len(list(open_memory())) == before
+    assert len(list(open_memory())) <= before
 
 
 async def test_view_of_another_program_s_object_outlives_the_system(store: Store) -> None:
