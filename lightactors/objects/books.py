@@ -22,8 +22,8 @@ WAITS_FOR_RECEIVER = 60.0
 class File(Protocol):
     """Where spilled objects lie."""
 
-    def let_go(self, size: int) -> None:
-        """Hear that an object of that size in it is gone."""
+    def let_go(self, offset: int, size: int) -> None:
+        """Hear that an object of that size, there in it, is gone."""
         ...
 
 
@@ -281,7 +281,7 @@ class Books:
     def _free(self, found: Object) -> None:
         if found.file is not None:
             self.spilled_bytes -= found.room
-            found.file.let_go(found.room)
+            found.file.let_go(found.offset, found.room)
         elif not found.is_leaving:  # else it is still being read, and freed when that is over
             self.arena.free(found.offset)
         self._take_from_maker(found)
@@ -452,7 +452,7 @@ class Books:
         """Note that an object, one of the `victims`, lies in a file now; its space is free, unless it is viewed."""
         found.is_leaving = False
         if found.pinned or found.is_gone:
-            file.let_go(room)
+            file.let_go(offset, room)
             if not found.pinned:
                 self.arena.free(found.offset)
             return

@@ -13,9 +13,7 @@ from lightactors.objects.arena import GRAIN, LARGE, PAGE
 from lightactors.objects.books import Books, Client, Grant
 from lightactors.objects.channels import Channel
 from lightactors.objects.records import Op, Record, Status
-from lightactors.objects.spilling import Spiller, rounded
-
-MADV_REMOVE = 9
+from lightactors.objects.spilling import MADV_REMOVE, Spiller, rounded
 
 DISK_RESTS = 1.0
 """Seconds until the disk is tried again after it has failed."""

@@ -6,6 +6,8 @@ is gone when its last object is, or when the last process that has it open ends,
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import queue
 import tempfile
@@ -13,9 +15,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lightactors.objects.arena import PAGE
 from lightactors.objects.books import Object
 
-PAGE = 4096
+MADV_REMOVE = 9
 
 
 class SpillFile:
@@ -33,13 +36,19 @@ class SpillFile:
         while done < len(data):
             done += os.pwrite(self.descriptor, data[done:], offset + done)
         self.size += rounded(len(data))
+        os.ftruncate(self.descriptor, self.size)  # whole pages, to be mapped and given back
         self._living += rounded(len(data))
         return offset
 
-    def let_go(self, size: int) -> None:
+    def let_go(self, offset: int, size: int) -> None:
+        """Give back what an object takes: all that the file does, if it was the last one."""
         self._living -= size
         if self._living <= 0:
             os.close(self.descriptor)
+            return
+        # Not every file system can, nor where pages are larger.
+        with contextlib.suppress(OSError, ValueError), mmap.mmap(self.descriptor, size, offset=offset) as room:
+            room.madvise(MADV_REMOVE)
 
 
 def rounded(size: int) -> int:

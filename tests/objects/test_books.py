@@ -25,7 +25,7 @@ class DiskFile:
     def __init__(self) -> None:
         self.living = 0
 
-    def let_go(self, size: int) -> None:
+    def let_go(self, offset: int, size: int) -> None:
         self.living -= size
         assert self.living >= 0
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import lightactors as la
@@ -236,6 +237,32 @@ async def test_no_more_is_spilled_than_the_limit(tmp_path: Path) -> None:
         refs.append(await la.put(memoryview(bytes([len(refs)]) * MIB)))
         for number, ref in enumerate(refs):
             assert bytes(await la.get(ref)) == bytes([number]) * MIB
+
+
+async def test_what_is_dropped_takes_no_room_of_the_disk_though_its_neighbour_stays(tmp_path: Path) -> None:
+    async with la.open_system("system", objects=la.ObjectLimits(capacity=16 * MIB, spill=str(tmp_path))) as system:
+        kept, dropped = list[la.ObjectRef[memoryview]](), list[la.ObjectRef[memoryview]]()
+        for number in range(100):
+            kept.append(await la.put(memoryview(bytes([number]) * 4096)))
+            dropped.append(await la.put(memoryview(bytes(MIB - 8192))))
+        assert _on_disk(owner_of(system)) > 50 * MIB
+        dropped.clear()
+        await settled(lambda found: found.total_objects == 100)
+        with anyio.fail_after(10):
+            while _on_disk(owner_of(system)) > 5 * MIB:  # also what was being written is gone then
+                await anyio.sleep(0.01)
+        for number, ref in enumerate(kept):
+            assert await la.get(ref) == bytes([number]) * 4096
+
+
+def _on_disk(pid: int) -> int:
+    """Return the bytes that a process's files take which no name leads to."""
+    paths = [Path(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+    return sum(
+        512 * path.stat().st_blocks
+        for path in paths
+        if "(deleted)" in os.readlink(path) and "memfd" not in os.readlink(path)
+    )
 
 
 async def test_store_that_may_not_spill_waits(tmp_path: Path) -> None:
