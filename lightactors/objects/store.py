@@ -170,8 +170,15 @@ class ObjectStore:
     async def create(self, size: int, *, within: float = WITHIN) -> Draft:
         """Return space to write an object into; see `objects.create`."""
         parts = blank(size)
+        client = self.home
         lease = await self.lease(parts.size, within)
-        return Draft(self.home, lease, parts)
+        if parts.size < _INLINE:
+            return Draft(client, lease, parts)
+        try:
+            return await anyio.to_thread.run_sync(Draft, client, lease, parts)
+        except BaseException:
+            client.give_back_rest(lease)  # also when it was cancelled before it began
+            raise
 
     # Getting
 

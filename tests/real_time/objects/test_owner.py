@@ -381,6 +381,23 @@ async def test_loop_turns_while_the_owner_is_stopped_and_all_goes_on_afterwards(
         assert [bytes((await la.get(ref))[:4]) for ref in refs] == [b"late"] * 3
 
 
+async def test_loop_turns_while_a_large_draft_is_made() -> None:
+    async with la.open_system("system", objects=la.ObjectLimits(capacity=1024 * MIB)):
+        await la.put(b"")
+        turns, drafts = 0, list[la.objects.Draft]()
+
+        async def make() -> None:
+            drafts.append(await la.objects.create(512 * MIB))
+
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(make)
+            while not drafts:
+                turns += 1
+                await anyio.sleep(0.001)
+        assert turns > 20
+        drafts.pop().discard()
+
+
 async def test_put_that_is_cancelled_while_the_owner_is_stopped_leaves_nothing() -> None:
     async with la.open_system("system", objects=la.ObjectLimits(capacity=64 * MIB)) as system:
         before = (await la.objects.statistics()).leased
