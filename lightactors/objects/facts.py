@@ -15,6 +15,7 @@ def facts_of(books: Books) -> dict[str, Any]:
     """Return what is in the books."""
     arena = books.arena
     objects = list(books.all_objects())
+    listed = heapq.nlargest(_LISTED, objects, key=_size)
     return {
         "capacity": arena.capacity,
         "used": arena.used,
@@ -25,7 +26,7 @@ def facts_of(books: Books) -> dict[str, Any]:
         "total_objects": len(objects),
         "counters": vars(books.tally),
         "processes": [_of_client(client) for client in books.clients.values()],
-        "objects": [_of_object(found, books) for found in heapq.nlargest(_LISTED, objects, key=_size)],
+        "objects": _of_objects(listed, books),
     }
 
 
@@ -33,16 +34,29 @@ def _size(found: Object) -> int:
     return found.size
 
 
-def _of_object(found: Object, books: Books) -> dict[str, Any]:
-    clients = books.clients.values()
+def _of_objects(listed: list[Object], books: Books) -> list[dict[str, Any]]:
+    facts = {found.id: _of_object(found) for found in listed}
+    # Each account once, and not for each object: there may be an inbox for each of ten thousand links.
+    for client in books.clients.values():
+        for id in client.counts.keys() & facts.keys():
+            facts[id]["holders"].append(client.number)
+        for id in client.pins.keys() & facts.keys():
+            facts[id]["viewers"].append(client.number)
+    for inbox in books.inboxes.values():
+        for id in inbox.counts.keys() & facts.keys():
+            facts[id]["in_flight"] += 1
+    return list(facts.values())
+
+
+def _of_object(found: Object) -> dict[str, Any]:
     return {
         "id": f"{found.id[0]:x}-{found.id[1]:x}",
         "size": found.size,
         "sealed": found.sealed,
         "maker": None if found.maker is None else found.maker.number,
-        "holders": [client.number for client in clients if client.counts.get(found.id)],
-        "viewers": [client.number for client in clients if client.pins.get(found.id)],
-        "in_flight": sum(found.id in inbox.counts for inbox in books.inboxes.values()),
+        "holders": [],
+        "viewers": [],
+        "in_flight": 0,
         "is_spilled": found.file is not None,
         "is_deleted": found.is_gone,
     }
