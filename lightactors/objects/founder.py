@@ -33,6 +33,9 @@ _SHARE = 0.3
 _LIVED = 1.0
 """Seconds that an owner which ends by itself must have lived for another one to be started in its place."""
 
+_RESTS = 0.5
+"""Seconds until it is tried again to start an owner, if the system did not let it."""
+
 _GRACE = 2.0
 """Seconds that the owner's process has to end."""
 
@@ -73,7 +76,12 @@ class Founder:
         with self._listener:  # whoever comes afterwards hears at once that there is no store
             while self._somebody_comes():
                 started = time.monotonic()
-                status = self._start().wait()
+                try:
+                    status = self._start().wait()
+                except OSError as error:  # it has no process, or descriptor, for it now
+                    logger.error("the object store's process can't be started yet: %s", error)
+                    self._is_closing(_RESTS)
+                    continue
                 if self._is_closing():
                     return
                 # It can't do its work here; one that was killed can.
@@ -91,8 +99,10 @@ class Founder:
         poll.register(self._closing, select.POLLIN)
         return self._closing.fileno() not in dict(poll.poll())
 
-    def _is_closing(self) -> bool:
-        return bool(select.select([self._closing], [], [], 0)[0])
+    def _is_closing(self, within: float = 0.0) -> bool:
+        poll = select.poll()  # `select` knows no descriptor above 1023
+        poll.register(self._closing, select.POLLIN)
+        return bool(poll.poll(within * 1000))
 
     def _start(self) -> subprocess.Popen[bytes]:
         ours, theirs = socket.socketpair()

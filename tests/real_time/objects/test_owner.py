@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import json
@@ -10,12 +11,14 @@ import resource
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -478,6 +481,34 @@ async def test_view_of_another_program_s_object_outlives_the_system(store: Store
 
 def open_memory() -> Iterator[str]:
     return (path for path in open_files(os.getpid()) if "lightactors objects" in path)
+
+
+def test_owner_is_started_as_soon_as_the_system_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, refusals = subprocess.Popen, [OSError(errno.EAGAIN, "no more processes")]
+
+    def popen(*args: Any, **kwargs: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return start(*args, **kwargs)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with open_store() as store:
+        client = store.client()
+        assert not refusals
+        assert bytes(look(put(client, b"at last"))) == b"at last"
+
+
+def test_program_with_thousands_of_open_files_has_a_store() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 4096:
+        pytest.skip("NOT TESTED HERE: this process may not have so many files open")
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, limits[1]))
+        for _ in range(1500):
+            stack.enter_context(open(os.devnull, "rb"))
+        with open_store() as store:
+            assert bytes(look(put(store.client(), b"far up"))) == b"far up"
 
 
 async def test_object_larger_than_the_store_is_refused_at_once() -> None:
