@@ -26,13 +26,13 @@ from lightactors.actors.starting import make_cell
 from lightactors.buffers import NEEDS_WRITABLE, Leaf, is_exact, leaf_of, value_of
 from lightactors.codec import LARGE
 from lightactors.errors import LinkError, ObjectError, ObjectLost
-from lightactors.objects.client import Client, Held, Lease, Refused
+from lightactors.objects.client import Client, Held, Lease
 from lightactors.objects.copying import address_of
 from lightactors.objects.founder import PREFIX
 from lightactors.objects.lent import ELSEWHERE, Lent
 from lightactors.objects.line import SYNC, Slow
 from lightactors.objects.pulling import Pulling
-from lightactors.objects.records import Id, Op, text_of
+from lightactors.objects.records import Id, Op, Status, text_of
 from lightactors.objects.ref import ObjectRef
 from lightactors.objects.shelf import Shelf
 from lightactors.objects.store import ObjectStore
@@ -60,8 +60,6 @@ _AT_ONCE = 1000
 
 _STARTS_WITHIN = 10.0
 """Seconds that a process waits at most for an object that it is spawned with."""
-
-_UNPROVEN = (LinkError, ObjectError, OSError, Slow)
 
 
 class Content:
@@ -108,7 +106,7 @@ class _Courier:
         self.is_offered = False
         self.client: Client | None = None  # of our store, as it was when the inbox was opened
         self.inbox: Id = (0, 0)  # of the other end, there
-        self.proof: bytes | None = None  # what only they can say who read it there
+        self.proof: Id | None = None  # what only they can say who have joined that
         self.client_there: Client | None = None  # of the other end's store
         self.inbox_there: Id = (0, 0)  # ours, there
         self.lent: dict[Id, Content] = {}
@@ -218,16 +216,10 @@ class Sharing:
 
     def _open_inbox(self, link: Link, courier: _Courier, client: Client) -> None:
         # Nobody else can guess the inbox: whoever names one has it joined, and closed.
-        inbox, proof = (client.number, secrets.randbits(63)), secrets.token_bytes(16)
-        parts = parts_of_leaf(Leaf("bytes", (), len(proof), memoryview(proof)))
-        try:
-            held = client.put(parts, patience=SYNC)
-        except (Slow, Refused) as error:
-            raise ObjectError(f"there is no room in the object store to offer it to {link.label}") from error
-        client.tell(Op.OPEN, *inbox)
-        client.deposit([held.id], inbox)
+        inbox, proof = (client.number, secrets.randbits(63)), (secrets.randbits(63), secrets.randbits(63))
+        client.tell(Op.OPEN, *inbox, *proof)
         courier.client, courier.inbox, courier.proof = client, inbox, proof
-        link.send(frames.Inbox(client.name, inbox, held.id))
+        link.send(frames.Inbox(client.name, inbox))
 
     def _offer(self, link: Link) -> None:
         courier = self._courier(link)
@@ -338,38 +330,31 @@ class Sharing:
         if courier.client_there is not None:
             courier.client_there.tell(Op.CLOSE, *courier.inbox_there)
         try:
-            courier.client_there, courier.inbox_there = self._joined(frame), frame.inbox
-            proof = self._proof(courier, frame.proof)
-        except _UNPROVEN as error:
+            courier.client_there, proof = self._joined(frame)
+            courier.inbox_there = frame.inbox
+        except (LinkError, ObjectError, OSError, Slow) as error:
             logger.debug("objects of %r can't be read in place: %r", link, error)
-            courier.client_there, proof = None, b""
+            courier.client_there, proof = None, None
         link.send(frames.Reached(proof))
 
-    def _proof(self, courier: _Courier, id: Id) -> bytes:
-        """Return what only they can know who reach the other end's store. Raises one of `_UNPROVEN`."""
-        assert courier.client_there is not None
-        held = courier.client_there.claim(id, courier.inbox_there, patience=SYNC)
-        value = None if held is None else self.store.value(held, self.store.view_now(held))
-        if type(value) is not bytes:
-            raise LinkError("the proof is not there")
-        return value
-
-    def _joined(self, frame: frames.Inbox) -> Client:
-        """Return the line to a store where an inbox is ours now. Raises `ObjectLost`."""
+    def _joined(self, frame: frames.Inbox) -> tuple[Client, Id]:
+        """Return the line to a store where an inbox is ours now, and what proves that. Raises `ObjectError`."""
         client = self.store.client(frame.store)
-        client.tell(Op.JOIN, *frame.inbox)
-        if client.error is not None:  # its owner was killed, and nobody here has noticed: there is another one
+        try:
+            answer = client.ask(Op.JOIN, *frame.inbox, patience=SYNC)
+        except ObjectLost:  # its owner was killed, and nobody here has noticed: there is another one
             client = self.store.client(frame.store)
-            client.tell(Op.JOIN, *frame.inbox)
-        return client
+            answer = client.ask(Op.JOIN, *frame.inbox, patience=SYNC)
+        if answer.status is not Status.DONE:
+            raise ObjectError("there is no such inbox")
+        return client, (answer.a, answer.b)
 
     def was_reached(self, link: Link, frame: frames.Reached) -> None:
         courier = self._courier(link)
-        proof = courier.proof
-        if not frame.proof:
+        if frame.proof is None:
             link.is_near = False
             _close_inbox(courier)
-        elif proof is None or not secrets.compare_digest(frame.proof, proof):
+        elif frame.proof != courier.proof:
             raise LinkError("it says that it reaches this program's object store, and does not prove it")
         else:
             link.is_near = True
