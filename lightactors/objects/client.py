@@ -300,7 +300,11 @@ class Client(Line):
         answer = self.ask(Op.PIN, *id, patience=patience, undo=lambda late: self._undo_pin(id, late))
         if answer.status is not Status.DONE:
             raise ObjectLost(f"object {text_of(id)} is gone: it was deleted, or lost with the process that put it")
-        window = self._reading.window(self, id, answer)
+        try:
+            window = self._reading.window(self, id, answer)
+        except OSError as error:
+            self.tell(Op.UNPIN, *id)
+            raise ObjectError(f"object {text_of(id)} can't be mapped: {error.strerror}; try again") from error
         pin = _Pin(window, self._unpin)
         pin.id = id
         self._pins[id_of(pin)] = pin

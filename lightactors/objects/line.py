@@ -55,6 +55,13 @@ def _drop(late: Answer) -> None:
         os.close(descriptor)
 
 
+def descriptor_of(answer: Answer) -> int:
+    """Return the descriptor that has come with an answer; raise OSError if there was none free for it here."""
+    if not answer.descriptors:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return answer.descriptors[0]
+
+
 class Line:
     """One process's line to one store."""
 
@@ -239,6 +246,9 @@ class Line:
         if "error" in facts:
             self._lose(facts["error"])
             raise ObjectError(f"object store {self.name} refuses this process: {facts['error']}")
+        if not descriptors:
+            self._lose(os.strerror(errno.EMFILE))
+            raise self.lost()
         self._is_in = True
         self.greeted(descriptors[0], facts["capacity"])
 

@@ -192,8 +192,8 @@ class Owner:
         if found is None:
             self._channels.answer(channel, record, Status.LOST)
         else:
-            descriptors = [found.file.descriptor] if found.file is not None else []  # type: ignore[attr-defined]
-            self._channels.answer(channel, record, Status.DONE, found.offset, found.size, descriptors=descriptors)
+            files = [found.file.descriptor] if found.file is not None else []  # type: ignore[attr-defined]
+            self._channels.answer(channel, record, Status.DONE, found.offset, found.size, len(files), descriptors=files)
 
     def _contains(self, channel: Channel, client: Client, record: Record) -> None:
         self._channels.answer(channel, record, Status.DONE if self._found((record[2], record[3])) else Status.LOST)

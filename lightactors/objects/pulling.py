@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from lightactors.remote.node import Node
 
 
+_AT_ONCE = 32
+"""Objects that a process brings, or waits for, at the same time."""
+
+
 class Pulling:
     """What a node brings here from others."""
 
@@ -56,11 +60,17 @@ class Pulling:
 
     async def _brought(self, lent: Lent, size: int) -> Held | None:
         """Bring it; or wait until another process has, or leaves it to us."""
-        turn = await _Turn.of(self.store.home, lent.id, self._waiters)
-        try:
-            return await self._bring(lent, size) if turn.is_mine else None
-        finally:
-            turn.end()
+        async with self._at_once:
+            turn = await _Turn.of(self.store.home, lent.id, self._waiters)
+            try:
+                return await self._bring(lent, size) if turn.is_mine else None
+            finally:
+                turn.end()
+
+    @cached_property
+    def _at_once(self) -> anyio.CapacityLimiter:
+        """Each takes a line and a thread. Whoever has a turn needs no other one, so nobody waits for each other."""
+        return anyio.CapacityLimiter(_AT_ONCE)
 
     @cached_property
     def _waiters(self) -> anyio.CapacityLimiter:

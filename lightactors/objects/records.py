@@ -50,7 +50,7 @@ class Op(IntEnum):
     # Asked by a client
     # space [most, least, whether to wait for it, for which client; offset, size, trims; FULL: what will soon be free]
     LEASE = 20
-    PIN = 21  # I will have a view of it [id; offset, size; a file's descriptor comes along if it was spilled]
+    PIN = 21  # I will have a view of it [id; offset, size, 1 if it was spilled: the file's descriptor comes along]
     CONTAINS = 22  # is it here? [id]
     DELETE = 23  # drop it, whoever holds it; views stay [id]
     FETCH = 24  # who brings it here? [id; DONE it is here, GO do it, WAIT]

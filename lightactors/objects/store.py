@@ -17,7 +17,7 @@ from lightactors.objects.draft import Draft, blank
 from lightactors.objects.figures import Figures
 from lightactors.objects.founder import Founder
 from lightactors.objects.lent import ELSEWHERE
-from lightactors.objects.line import SYNC, Answer, Slow
+from lightactors.objects.line import SYNC, Answer, Slow, descriptor_of
 from lightactors.objects.records import Id, Op, Status
 from lightactors.objects.ref import ObjectRef
 from lightactors.objects.values import put_together, take_apart
@@ -233,7 +233,7 @@ def _ref(held: Held, size: int) -> ObjectRef[Any]:
 
 
 def _figures(answer: Answer) -> Figures:
-    with open(answer.descriptors[0], "rb") as file:  # of memory
+    with open(descriptor_of(answer), "rb") as file:  # of memory
         file.seek(0)
         return Figures.of(json.load(file))
 

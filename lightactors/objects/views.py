@@ -13,6 +13,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from lightactors.objects.copying import address_of
+from lightactors.objects.line import descriptor_of
 
 if TYPE_CHECKING:
     from lightactors.objects.client import Client
@@ -31,14 +32,14 @@ class Reading:
     def window(self, client: Client, id: Id, answer: Answer) -> Any:
         """Return a window of an object, which lies in the arena or in a file, as the owner has answered."""
         mapping, address = self._map, self._address + answer.a
-        if answer.descriptors:
+        if answer.c:
             mapping = _mapped(answer)
             address = address_of(mapping) + answer.a % mmap.PAGESIZE
         window: Any = (ctypes.c_ubyte * answer.b).from_address(address)
         window.mapping = mapping  # `from_address` keeps nothing alive
         window.client = client
         window.object = id
-        window.place = None if answer.descriptors else answer.a
+        window.place = None if answer.c else answer.a
         return window
 
     def private(self, view: memoryview) -> memoryview:
@@ -75,7 +76,7 @@ def window_under(buffer: memoryview) -> Any:
 
 def _mapped(answer: Answer) -> mmap.mmap:
     """Map what was spilled."""
-    descriptor = answer.descriptors[0]
+    descriptor = descriptor_of(answer)
     start = answer.a // mmap.PAGESIZE * mmap.PAGESIZE
     try:
         return mmap.mmap(descriptor, answer.a - start + answer.b, prot=mmap.PROT_READ, offset=start)

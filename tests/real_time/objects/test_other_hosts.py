@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from lightactors.remote.link import SHELF
 from lightactors.remote.node import node_of
 from tests.actors.cast import Later
 from tests.real_time.objects.hosts import Lender
+from tests.real_time.objects.stores import open_files
 from tests.real_time.remote.cluster import Host
 
 SIZE = 100_000_000
@@ -71,3 +74,22 @@ async def test_lender_that_is_killed_in_mid_pull(host: tuple[Host, str]) -> None
         assert isinstance(await get.done(), ObjectLost)
         assert (await la.objects.statistics()).leased < SIZE
         assert system.addresses == []
+
+
+async def test_many_objects_are_pulled_with_few_threads_and_descriptors(host: tuple[Host, str]) -> None:
+    async with la.open_system():
+        lender = await la.connect(Lender, host[1])
+        refs = [await lender.put(1000) for _ in range(300)]
+        await la.put(None)
+        threads, files = threading.active_count(), len(list(open_files(os.getpid())))
+        most_threads = most_files = 0
+
+        async with anyio.create_task_group() as tg:
+            gets = [Later(tg, la.get, ref) for ref in refs]
+            while any(isinstance(get.outcome, str) for get in gets):
+                most_threads = max(most_threads, threading.active_count())
+                most_files = max(most_files, len(list(open_files(os.getpid()))))
+                await anyio.sleep(0.001)
+        assert all([(await la.get(ref))[-1] == 7 for ref in refs])
+        assert most_threads < threads + 60
+        assert most_files < files + 200

@@ -19,7 +19,7 @@ import anyio.to_thread
 import pytest
 
 import lightactors as la
-from lightactors.errors import ObjectStoreFull
+from lightactors.errors import ObjectError, ObjectStoreFull
 from lightactors.objects.client import Client
 from lightactors.objects.line import Slow
 from tests.real_time.objects.stores import (
@@ -238,6 +238,30 @@ async def test_no_more_is_spilled_than_the_limit(tmp_path: Path) -> None:
         refs.append(await la.put(memoryview(bytes([len(refs)]) * MIB)))
         for number, ref in enumerate(refs):
             assert bytes(await la.get(ref)) == bytes([number]) * MIB
+
+
+def test_process_without_a_free_descriptor_is_told_so_and_reads_nothing_else(tmp_path: Path) -> None:
+    with open_store(16 * MIB, spill=tmp_path) as store:
+        client = store.client()
+        first = put_patiently(client, bytes(MIB))
+        others = [put_patiently(client, b"others" * (MIB // 6)) for _ in range(40)]
+        until(client, lambda found: found.spilled_bytes > 25 * MIB)
+        with no_free_descriptor(), pytest.raises(ObjectError, match="Too many open files"):
+            look(first)
+        assert bytes(look(first)) == bytes(MIB)
+        assert others
+
+
+@contextmanager
+def no_free_descriptor() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = os.open(os.devnull, os.O_RDONLY)  # the lowest free one
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        os.close(spare)
 
 
 async def test_what_is_dropped_takes_no_room_of_the_disk_though_its_neighbour_stays(tmp_path: Path) -> None:
