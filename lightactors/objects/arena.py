@@ -116,6 +116,10 @@ class Arena:
         free = (Extent(start, end - start, is_free=True) for start, end in self._ends.items())
         return iter(sorted(chain(allocated, free)))
 
+    def gaps(self) -> Iterator[tuple[int, int]]:
+        """Return the start and the end of each free extent, in no order; not to be changed meanwhile."""
+        return iter(self._ends.items())
+
     def _find(self, size: int, align: int) -> int | None:
         """Return where a free extent starts that holds `size` bytes from a multiple of `align` on."""
         own = _class_of(size)

@@ -153,9 +153,9 @@ class Space:
             return
         self._last_lease = float("inf")
         self._trims += 1
-        for offset, size, is_free in self._arena.extents():
-            first, last = -(-offset // PAGE) * PAGE, (offset + size) // PAGE * PAGE
-            if is_free and last - first >= LARGE:
+        for start, end in self._arena.gaps():  # of which there are few, and perhaps a million objects
+            first, last = -(-start // PAGE) * PAGE, end // PAGE * PAGE
+            if last - first >= LARGE:
                 with contextlib.suppress(OSError):  # of what is no memory but a file, on some file systems
                     self._map.madvise(MADV_REMOVE, first, last - first)
 

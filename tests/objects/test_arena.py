@@ -281,6 +281,7 @@ class ArenaMachine(RuleBasedStateMachine):
         free = [Extent(start, end - start, is_free=True) for start, end in self.free_runs()]
         used = [Extent(start, size, is_free=False) for start, size in self.sizes.items()]
         assert list(self.arena.extents()) == sorted(free + used)
+        assert sorted(self.arena.gaps()) == sorted((start, start + size) for start, size, _ in free)
 
     @invariant()
     def numbers_are_those_of_the_model(self) -> None:
