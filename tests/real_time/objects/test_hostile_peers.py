@@ -17,9 +17,9 @@ import lightactors as la
 from lightactors.actors.ref import cell_of
 from lightactors.contract import contract_of
 from lightactors.errors import LinkLost, ObjectError, ObjectLost, ObjectStoreFull
+from lightactors.objects.contents import Content
 from lightactors.objects.lent import ELSEWHERE
 from lightactors.objects.records import Op
-from lightactors.objects.sharing import Content
 from lightactors.objects.shelf import Shelf
 from lightactors.objects.values import take_apart
 from lightactors.remote import frames
