@@ -37,9 +37,10 @@ class Account:
 class Inbox(Account):
     """What is on its way to a process: an account of who sends it, until the receiver joins."""
 
-    def __init__(self, owner: Client) -> None:
+    def __init__(self, owner: Client, proof: Id) -> None:
         super().__init__()
         self.owner: Client | None = owner
+        self.proof = proof  # what only who joins is told
         self.is_joined = False
         self.closes: float | None = None  # when it does, if nobody joins
 
@@ -322,10 +323,10 @@ class Books:
         self._add(account, id, 1)
         return True
 
-    def open(self, client: Client, inbox: Id) -> None:
-        """Open an inbox that somebody else is to join."""
+    def open(self, client: Client, inbox: Id, proof: Id = (0, 0)) -> None:
+        """Open an inbox that somebody else is to join; `proof` is what he can then prove it with."""
         if inbox not in self.inboxes:
-            self.inboxes[inbox] = Inbox(client)
+            self.inboxes[inbox] = Inbox(client, proof)
             client.inboxes.add(inbox)
 
     def join(self, client: Client, inbox: Id) -> bool:

@@ -61,7 +61,7 @@ class Owner:
             Op.HOLD: self._held,
             Op.DROP: lambda _, client, record: self._books.drop(client, (record[2], record[3]), record[4]),
             Op.UNPIN: lambda _, client, record: self._books.unpin(client, (record[2], record[3])),
-            Op.OPEN: lambda _, client, record: self._books.open(client, (record[2], record[3])),
+            Op.OPEN: lambda _, client, record: self._books.open(client, record[2:4], record[4:]),
             Op.JOIN: self._joined,
             Op.ABANDON: self._abandoned,
             Op.CLOSE: lambda _, client, record: self._books.close(client, (record[2], record[3])),
@@ -148,9 +148,16 @@ class Owner:
 
     def _joined(self, channel: Channel, client: Client, record: Record) -> None:
         inbox = record[2], record[3]
-        if not self._books.join(client, inbox):
+        has_joined = self._books.join(client, inbox)
+        if not has_joined:
             self._channels.drain(inbox[0])  # who has opened it
-            self._books.join(client, inbox)
+            has_joined = self._books.join(client, inbox)
+        if not record[1]:
+            return
+        if has_joined:
+            self._channels.answer(channel, record, Status.DONE, *self._books.inboxes[inbox].proof)
+        else:
+            self._channels.answer(channel, record, Status.LOST)
 
     def _abandoned(self, channel: Channel, client: Client, record: Record) -> None:
         self._books.abandon(client, (record[2], record[3]), time.monotonic())

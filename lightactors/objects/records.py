@@ -39,8 +39,8 @@ class Op(IntEnum):
     HOLD = 5  # I hold it (id); answered if asked
     DROP = 6  # I hold it so many times less (id, times)
     UNPIN = 7  # I have a view less of it (id)
-    OPEN = 8  # an inbox, for somebody who is yet to come (inbox)
-    JOIN = 9  # it is mine (inbox)
+    OPEN = 8  # an inbox, for somebody who is yet to come (inbox, two numbers that only he is to hear)
+    JOIN = 9  # it is mine (inbox); if asked, [the two numbers]
     ABANDON = 10  # nothing more will come to it (inbox)
     CLOSE = 11  # it (inbox)
     DEPOSIT = 12  # it is on its way to that inbox (id, inbox)

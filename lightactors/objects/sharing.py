@@ -14,8 +14,6 @@ import logging
 import re
 import secrets
 import struct
-import weakref
-from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -26,17 +24,19 @@ from lightactors.actors.starting import make_cell
 from lightactors.buffers import NEEDS_WRITABLE, Leaf, is_exact, leaf_of, value_of
 from lightactors.codec import LARGE
 from lightactors.errors import LinkError, ObjectError, ObjectLost
-from lightactors.objects.client import Client, Held, Lease, Refused
+from lightactors.objects.client import Client, Held
+from lightactors.objects.contents import Content, Unwritten
 from lightactors.objects.copying import address_of
+from lightactors.objects.courier import Courier
 from lightactors.objects.founder import PREFIX
 from lightactors.objects.lent import ELSEWHERE, Lent
 from lightactors.objects.line import SYNC, Slow
 from lightactors.objects.pulling import Pulling
-from lightactors.objects.records import Id, Op, text_of
+from lightactors.objects.records import Id, Op, Status, text_of
 from lightactors.objects.ref import ObjectRef
 from lightactors.objects.shelf import Shelf
 from lightactors.objects.store import ObjectStore
-from lightactors.objects.values import Parts, parts_of_leaf
+from lightactors.objects.values import parts_of_leaf
 from lightactors.objects.views import view_of, window_under
 from lightactors.remote import frames
 from lightactors.supervision.spec import ChildSpec
@@ -52,68 +52,11 @@ logger = logging.getLogger("lightactors")
 _NAME = re.compile(rf"{PREFIX}\d{{1,10}}-[0-9a-f]{{16}}")
 
 
-_HEAVY = 4 * 2**20
-"""Bytes of whose copy a loop takes notice."""
-
 _AT_ONCE = 1000
 """Objects that are deposited with one packet."""
 
 _STARTS_WITHIN = 10.0
 """Seconds that a process waits at most for an object that it is spawned with."""
-
-_UNPROVEN = (LinkError, ObjectError, OSError, Slow)
-
-
-class Content:
-    """An object that goes with a message, and what keeps it here until it has gone."""
-
-    is_heavy = False
-
-    def __init__(self, id: Id, kept: Any, client: Client | None, size: int = 0) -> None:
-        self.id = id
-        self.kept: Any = kept  # what holds it, or a view of it
-        self.client = client  # of the store where it lies; None: on another host
-        self.size = size
-
-    def settle(self) -> None:
-        """It is there already."""
-
-
-class Unwritten(Content):
-    """One that has its space, and is still to be copied there."""
-
-    def __init__(self, client: Client, lease: Lease, parts: Parts) -> None:
-        super().__init__(client.new_id(), None, client, parts.size)
-        self._lease = lease
-        self._parts = parts
-        # If the message never leaves, nor does anybody need the space.
-        self._end = weakref.finalize(self, client.give_back, lease)
-        self._end.atexit = False
-
-    @property
-    def is_heavy(self) -> bool:  # type: ignore[override]
-        return self.kept is None and self.size >= _HEAVY
-
-    def settle(self) -> None:
-        if self.kept is None and self._end.detach() is not None:
-            assert self.client is not None
-            self.kept = self.client.put_into(self._lease, self._parts, self.id)
-
-
-class _Courier:
-    """What one link needs to know."""
-
-    def __init__(self) -> None:
-        self.is_own = False  # a process of this program, or its parent, is at the other end
-        self.is_offered = False
-        self.client: Client | None = None  # of our store, as it was when the inbox was opened
-        self.inbox: Id = (0, 0)  # of the other end, there
-        self.proof: bytes | None = None  # what only they can say who read it there
-        self.client_there: Client | None = None  # of the other end's store
-        self.inbox_there: Id = (0, 0)  # ours, there
-        self.lent: dict[Id, Content] = {}
-        self.lent_times: Counter[Id] = Counter()
-        self.shelf: Cell | None = None
 
 
 class Sharing:
@@ -126,14 +69,14 @@ class Sharing:
         if node.home is not None:
             node.system.spread = self.spread
             self.store.join(node.home.store, node.home.name)
-        self._couriers: WeakKeyDictionary[Link, _Courier] = WeakKeyDictionary()
+        self._couriers: WeakKeyDictionary[Link, Courier] = WeakKeyDictionary()
         self._here: dict[
             Id, Held | Lent | ctypes.Array[ctypes.c_ubyte]
         ] = {}  # what came with the frame that is being handled
         self._secret = secrets.token_bytes(16)
 
-    def _courier(self, link: Link) -> _Courier:
-        return self._couriers.setdefault(link, _Courier())
+    def _courier(self, link: Link) -> Courier:
+        return self._couriers.setdefault(link, Courier())
 
     # Leaving
 
@@ -201,7 +144,7 @@ class Sharing:
         first, second = struct.unpack("<2Q", digest)
         return first | ELSEWHERE, second
 
-    def _with_inbox(self, link: Link) -> _Courier | None:
+    def _with_inbox(self, link: Link) -> Courier | None:
         """Return what is known of a link, whose other end has an inbox in the store as it is now; None: there is none.
 
         Before it is used, the other end is to prove that it has found it.
@@ -216,18 +159,12 @@ class Sharing:
             return None
         return courier
 
-    def _open_inbox(self, link: Link, courier: _Courier, client: Client) -> None:
+    def _open_inbox(self, link: Link, courier: Courier, client: Client) -> None:
         # Nobody else can guess the inbox: whoever names one has it joined, and closed.
-        inbox, proof = (client.number, secrets.randbits(63)), secrets.token_bytes(16)
-        parts = parts_of_leaf(Leaf("bytes", (), len(proof), memoryview(proof)))
-        try:
-            held = client.put(parts, patience=SYNC)
-        except (Slow, Refused) as error:
-            raise ObjectError(f"there is no room in the object store to offer it to {link.label}") from error
-        client.tell(Op.OPEN, *inbox)
-        client.deposit([held.id], inbox)
+        inbox, proof = (client.number, secrets.randbits(63)), (secrets.randbits(63), secrets.randbits(63))
+        client.tell(Op.OPEN, *inbox, *proof)
         courier.client, courier.inbox, courier.proof = client, inbox, proof
-        link.send(frames.Inbox(client.name, inbox, held.id))
+        link.send(frames.Inbox(client.name, inbox))
 
     def _offer(self, link: Link) -> None:
         courier = self._courier(link)
@@ -252,13 +189,13 @@ class Sharing:
         self._node.arrivals.are_here = True
         courier = self._courier(link)
         for id in frame.objects:
-            held = _taken(courier, id)
+            held = courier.taken(id)
             if held is not None:
                 self._here[id] = held
         for first, second, *alias in frame.lent:
             self._here[first, second] = self._borrowed(link, courier, (alias[0], alias[1]))
 
-    def _borrowed(self, link: Link, courier: _Courier, id: Id) -> Held | Lent:
+    def _borrowed(self, link: Link, courier: Courier, id: Id) -> Held | Lent:
         if not id[0] & ELSEWHERE:
             raise LinkError(f"an object was lent by the id {text_of(id)}, which none has elsewhere")
         ours = courier.lent.get(id)
@@ -338,38 +275,31 @@ class Sharing:
         if courier.client_there is not None:
             courier.client_there.tell(Op.CLOSE, *courier.inbox_there)
         try:
-            courier.client_there, courier.inbox_there = self._joined(frame), frame.inbox
-            proof = self._proof(courier, frame.proof)
-        except _UNPROVEN as error:
+            courier.client_there, proof = self._joined(frame)
+            courier.inbox_there = frame.inbox
+        except (LinkError, ObjectError, OSError, Slow) as error:
             logger.debug("objects of %r can't be read in place: %r", link, error)
-            courier.client_there, proof = None, b""
+            courier.client_there, proof = None, None
         link.send(frames.Reached(proof))
 
-    def _proof(self, courier: _Courier, id: Id) -> bytes:
-        """Return what only they can know who reach the other end's store. Raises one of `_UNPROVEN`."""
-        assert courier.client_there is not None
-        held = courier.client_there.claim(id, courier.inbox_there, patience=SYNC)
-        value = None if held is None else self.store.value(held, self.store.view_now(held))
-        if type(value) is not bytes:
-            raise LinkError("the proof is not there")
-        return value
-
-    def _joined(self, frame: frames.Inbox) -> Client:
-        """Return the line to a store where an inbox is ours now. Raises `ObjectLost`."""
+    def _joined(self, frame: frames.Inbox) -> tuple[Client, Id]:
+        """Return the line to a store where an inbox is ours now, and what proves that. Raises `ObjectError`."""
         client = self.store.client(frame.store)
-        client.tell(Op.JOIN, *frame.inbox)
-        if client.error is not None:  # its owner was killed, and nobody here has noticed: there is another one
+        try:
+            answer = client.ask(Op.JOIN, *frame.inbox, patience=SYNC)
+        except ObjectLost:  # its owner was killed, and nobody here has noticed: there is another one
             client = self.store.client(frame.store)
-            client.tell(Op.JOIN, *frame.inbox)
-        return client
+            answer = client.ask(Op.JOIN, *frame.inbox, patience=SYNC)
+        if answer.status is not Status.DONE:
+            raise ObjectError("there is no such inbox")
+        return client, (answer.a, answer.b)
 
     def was_reached(self, link: Link, frame: frames.Reached) -> None:
         courier = self._courier(link)
-        proof = courier.proof
-        if not frame.proof:
+        if frame.proof is None:
             link.is_near = False
-            _close_inbox(courier)
-        elif proof is None or not secrets.compare_digest(frame.proof, proof):
+            courier.close_inbox()
+        elif frame.proof != courier.proof:
             raise LinkError("it says that it reaches this program's object store, and does not prove it")
         else:
             link.is_near = True
@@ -379,7 +309,7 @@ class Sharing:
         if courier is None:
             return
         if not link.is_near:
-            _close_inbox(courier)
+            courier.close_inbox()
         elif courier.client is not None:
             courier.client.tell(Op.ABANDON, *courier.inbox)
         if courier.client_there is not None:
@@ -455,23 +385,3 @@ def _is_alive(client: Client) -> bool:
     """Tell whether a store is still there, also if nobody has noticed yet."""
     client.tell(Op.GIVE_UP, 0, 0)  # says nothing, and fails at the end of a line
     return client.error is None
-
-
-def _close_inbox(courier: _Courier) -> None:
-    """Close the other end's inbox, which that has never looked into."""
-    if courier.client is not None:
-        courier.client.tell(Op.CLOSE, *courier.inbox)
-
-
-def _taken(courier: _Courier, id: Id) -> Held | None:
-    """Hold an object that the other end says to have sent; None: it can't be had."""
-    client = courier.client_there
-    if client is None:
-        return None
-    if courier.is_own:
-        return client.take(id, courier.inbox_there)
-    try:
-        # Others may be wrong: they might name any object of a store that is also ours.
-        return client.claim(id, courier.inbox_there, patience=SYNC)
-    except (Slow, ObjectError):
-        return None

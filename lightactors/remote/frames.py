@@ -185,17 +185,16 @@ class Home(Frame, tag=23):
 
 
 class Inbox(Frame, tag=24):
-    """Objects for the receiver lie in this store, in this inbox; the first is the `proof` that it can be reached."""
+    """Objects for the receiver lie in this store, in this inbox."""
 
     store: str
     inbox: Id
-    proof: Id
 
 
 class Reached(Frame, tag=25):
-    """The store that the receiver has named can be read from here, as this proves; empty: it can't."""
+    """The store that the receiver has named can be reached from here, as this proves; None: it can't."""
 
-    proof: bytes
+    proof: Id | None
 
 
 class LetGo(Frame, tag=26):

@@ -17,9 +17,9 @@ import lightactors as la
 from lightactors.actors.ref import cell_of
 from lightactors.contract import contract_of
 from lightactors.errors import LinkLost, ObjectError, ObjectLost, ObjectStoreFull
+from lightactors.objects.contents import Content
 from lightactors.objects.lent import ELSEWHERE
 from lightactors.objects.records import Op
-from lightactors.objects.sharing import Content
 from lightactors.objects.shelf import Shelf
 from lightactors.objects.values import take_apart
 from lightactors.remote import frames
@@ -118,7 +118,7 @@ async def test_peer_has_nothing_read_of_the_store_of_its_victim(victim: Victim) 
     courier = victim.pair.there.sharing._courier(victim.pair.far_link)  # type: ignore[attr-defined]  # noqa: SLF001
     # All of this the peer knows of, or may guess.
     for inbox in (courier.inbox, (1, 1), secret.id):
-        victim.pair.link.send(frames.Inbox(store.name, inbox, secret.id))
+        victim.pair.link.send(frames.Inbox(store.name, inbox))
         await victim.tell(placed(secret.id, 4096), objects=[secret.id])
         await victim.tell(referred(secret.id), objects=[secret.id])
     assert victim.has_read == []
@@ -138,10 +138,9 @@ async def test_peer_has_nothing_read_of_a_third_program(victim: Victim) -> None:
     third = Node(victim.pair.system)
     secret = await store_of(third).put(np.full(SIZE, 42.0))
     client = store_of(third).home
-    inbox, proof = client.new_id(), await store_of(third).put(b"proof")
+    inbox = client.new_id()
     client.tell(Op.OPEN, *inbox)
-    client.deposit([proof.id], inbox)
-    victim.pair.link.send(frames.Inbox(client.name, inbox, proof.id))  # as the third program has offered to the peer
+    victim.pair.link.send(frames.Inbox(client.name, inbox))  # as the third program has offered to the peer
     await victim.tell(placed(secret.id, 4096), objects=[secret.id])
     await victim.tell(referred(secret.id), objects=[secret.id])
     assert victim.has_read == []
@@ -188,11 +187,11 @@ async def test_object_that_is_larger_or_smaller_than_its_ref_says(victim: Victim
 
 
 NONSENSE: list[frames.AnyFrame] = [
-    frames.Inbox("/etc/passwd", STRANGE, STRANGE),
-    frames.Inbox("lightactors-objects-1-0123456789abcdef/../x", STRANGE, STRANGE),
-    frames.Inbox("lightactors-objects-1-0123456789abcdef", (-1, 0), STRANGE),
+    frames.Inbox("/etc/passwd", STRANGE),
+    frames.Inbox("lightactors-objects-1-0123456789abcdef/../x", STRANGE),
+    frames.Inbox("lightactors-objects-1-0123456789abcdef", (-1, 0)),
     frames.Home("lightactors-objects-1-0123456789abcdef", "you"),
-    frames.Reached(b"guessed"),
+    frames.Reached((1, 2)),
     frames.LetGo([(*STRANGE, 1)]),
     frames.LetGo([(*ALIAS, -5)]),
     frames.Laden([(-1, 5)], [], frames.Tell(0, "keep", "", Raw(b"\x90"))),
@@ -211,7 +210,7 @@ async def test_what_makes_no_sense_ends_the_link(victim: Victim, frame: frames.A
 
 
 async def test_store_that_is_not_there_is_not_reached(victim: Victim) -> None:
-    victim.pair.link.send(frames.Inbox("lightactors-objects-1-0123456789abcdef", STRANGE, STRANGE))
+    victim.pair.link.send(frames.Inbox("lightactors-objects-1-0123456789abcdef", STRANGE))
     await victim.tell(placed(STRANGE), objects=[STRANGE])
     assert victim.has_read == []
     assert victim.is_linked
