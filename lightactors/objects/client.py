@@ -38,11 +38,12 @@ class Refused(Exception):
 class Held:
     """An object that this process holds, for as long as somebody here has this."""
 
-    __slots__ = ("__weakref__", "client", "id", "window")
+    __slots__ = ("__weakref__", "client", "id", "origin", "window")
 
     def __init__(self, client: Client, id: Id) -> None:
         self.client = client
         self.id = id
+        self.origin: tuple[Any, Id] | None = None  # of what was lent: over which link, and by which id
         self.window: weakref.ref[Any] | None = None  # the open view, if there is one
 
 

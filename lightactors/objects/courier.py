@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ class Courier:
         self.client_there: Client | None = None  # of the other end's store
         self.inbox_there: Id = (0, 0)  # ours, there
         self.lent: dict[Id, Content] = {}
+        self.key = secrets.token_bytes(16)  # of the ids that what comes over the link goes by here
         self.lent_times: Counter[Id] = Counter()
         self.shelf: Cell | None = None
 

@@ -17,12 +17,16 @@ ELSEWHERE = 1 << 63
 
 
 class Lent:
-    """An object at the other end of a link, which keeps it for as long as somebody here has this."""
+    """An object at the other end of a link, which keeps it for as long as somebody here has this.
 
-    __slots__ = ("__weakref__", "id", "link")
+    `id` is what it goes by here, and `lent_as` there.
+    """
 
-    def __init__(self, link: Link, id: Id, let_go: Callable[[Link, Id], object]) -> None:
+    __slots__ = ("__weakref__", "id", "lent_as", "link")
+
+    def __init__(self, link: Link, id: Id, lent_as: Id, let_go: Callable[[Link, Id], object]) -> None:
         self.link = link
         self.id = id
+        self.lent_as = lent_as
         # Without `atexit`: when the program ends, its links have.
-        weakref.finalize(self, partial(let_go, link, id)).atexit = False
+        weakref.finalize(self, partial(let_go, link, lent_as)).atexit = False

@@ -42,7 +42,9 @@ class Pulling:
 
     async def nearer(self, lent: Lent, size: int) -> Held:
         """Return an object of another host once it is here; from any loop. Raises `ObjectError`s."""
-        return await run_on(self._node.loop, lambda: self._nearer(lent, size), self._node.system.context)
+        held = await run_on(self._node.loop, lambda: self._nearer(lent, size), self._node.system.context)
+        held.origin = lent.link, lent.lent_as
+        return held
 
     async def _nearer(self, lent: Lent, size: int) -> Held:
         while (held := await self.store.claim(lent.id)) is None:
@@ -117,7 +119,7 @@ class Pulling:
         try:
             refs = self._node.refs_of(lent.link)
             shelf: Any = refs.standin("objects", SHELF, contract_of(Shelf)).ref
-            async with aclosing(shelf.pull(*lent.id)) as pieces:
+            async with aclosing(shelf.pull(*lent.lent_as)) as pieces:
                 async for piece in pieces:
                     yield piece
         except (SendError, ConnectFailed) as error:

@@ -131,18 +131,19 @@ class Sharing:
         courier = self._courier(link)
         if not courier.is_offered and content.client is not None and self.store.is_home(content.client):
             self._offer(link)
-        alias = self._alias(content.id)
+        alias = self._alias(link, courier, content)
         courier.lent[alias] = content
         courier.lent_times[alias] += 1
         return *content.id, *alias
 
-    def _alias(self, id: Id) -> Id:
-        """Return the id that an object has elsewhere."""
-        if id[0] & ELSEWHERE:
-            return id
-        digest = blake2b(struct.pack("<2Q", *id), key=self._secret, digest_size=16).digest()
-        first, second = struct.unpack("<2Q", digest)
-        return first | ELSEWHERE, second
+    def _alias(self, link: Link, courier: Courier, content: Content) -> Id:
+        """Return the id that an object has at the other end of a link."""
+        kept = content.kept
+        origin = (kept.link, kept.lent_as) if isinstance(kept, Lent) else getattr(kept, "origin", None)
+        if origin is not None and origin[0] is link:
+            return origin[1]  # by which it is known there
+        is_known_as_here = courier.is_own and content.id[0] & ELSEWHERE
+        return content.id if is_known_as_here else _disguised(content.id, self._secret)
 
     def _with_inbox(self, link: Link) -> Courier | None:
         """Return what is known of a link, whose other end has an inbox in the store as it is now; None: there is none.
@@ -202,7 +203,8 @@ class Sharing:
         if ours is not None and isinstance(ours.kept, Held):  # it comes home
             self._give_back(link, id)
             return ours.kept
-        return Lent(link, id, self._give_back)
+        # Filed by who lends it: another one, who was lent it too, can't bring its own bytes under the same id.
+        return Lent(link, id if courier.is_own else _disguised(id, courier.key), id, self._give_back)
 
     def reopen(self, contents: Sequence[Content]) -> None:
         if contents:
@@ -372,6 +374,12 @@ def _leaf_if_any(value: object) -> Leaf | None:
         return leaf_of(value) if is_exact(value) else None
     except TypeError:  # an array of objects, a sparse tensor: its library knows how to pickle it
         return None
+
+
+def _disguised(id: Id, key: bytes) -> Id:
+    """Return an id for elsewhere, which nobody can make who has not the key."""
+    first, second = struct.unpack("<2Q", blake2b(struct.pack("<2Q", *id), key=key, digest_size=16).digest())
+    return first | ELSEWHERE, second
 
 
 def _whole_numbers(wire: Any, count: int) -> list[int]:

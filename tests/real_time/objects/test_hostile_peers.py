@@ -22,7 +22,7 @@ from lightactors.objects.lent import ELSEWHERE
 from lightactors.objects.records import Op
 from lightactors.objects.shelf import Shelf
 from lightactors.objects.values import take_apart
-from lightactors.remote import frames
+from lightactors.remote import Listener, frames
 from lightactors.remote.link import SHELF
 from lightactors.remote.node import Node, _nodes
 from tests.real_time.objects.links import SIZE, Keeper, empties, store_of
@@ -240,3 +240,15 @@ async def test_table_of_another_host_is_read_through(victim: Victim) -> None:
     store.home.seal(lease, len(object), id, is_cached=True)  # as one that was brought here
     with pytest.raises(ObjectError, match="offset"):
         await la.get(la.ObjectRef[Any](store.home.new(id), id, len(object)))
+
+
+async def test_two_lenders_of_one_id_lend_two_objects(victim: Victim) -> None:
+    node = victim.pair.there
+    here = node.sharing._here  # type: ignore[attr-defined]  # noqa: SLF001
+    lent = []
+    for link in (victim.pair.far_link, node.link(Listener(), "another host")):
+        node.sharing.came(link, frames.Laden([], [(*STRANGE, *ALIAS)], frames.Tell(0, "keep", "", Raw(b"\x90"))))
+        lent.append(here[STRANGE])
+    assert [one.lent_as for one in lent] == [ALIAS, ALIAS]
+    assert lent[0].id != lent[1].id  # else one would decide what is read as the other's
+    node.sharing.unpacked()

@@ -56,7 +56,7 @@ async def test_lender_does_not_run_ahead_of_a_slow_puller(host: tuple[Host, str]
         ref: Any = await lender.put(SIZE)
         before = await lender.memory()
         shelf: Any = node_of(system).refs_of(ref.held.link).standin("objects", SHELF, contract_of(Shelf)).ref
-        pieces = shelf.pull(*ref.held.id)
+        pieces = shelf.pull(*ref.held.lent_as)
         assert len(await anext(pieces))
         await anyio.sleep(0.5)  # long enough for all of it to have left
         assert await lender.memory() < before + 16 * 2**20
