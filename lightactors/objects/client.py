@@ -132,27 +132,36 @@ class Client(Line):
             raise Slow
         try:
             self.catch_up(patience)
-            return self._write(self._room_for(parts.size, patience), parts)
+            room = self._room_for(parts.size, patience)
+            self.write(room, parts)
+            return self._sealed(room, parts)
         finally:
             self._lock.release()
 
     def put_into(self, lease: Lease, parts: Parts, id: Id | None = None) -> Held:
         """Make an object of a lease of its own."""
-        held = self._write(lease, parts, id)
-        if lease.offset < lease.end:
-            self.give_back(lease)
+        self.write(lease, parts)
+        return self.sealed(lease, parts, id)
+
+    def sealed(self, lease: Lease, parts: Parts, id: Id | None = None) -> Held:
+        """Make an object of a lease of its own that was written to."""
+        held = self._sealed(lease, parts, id)
+        self.give_back_rest(lease)
         return held
 
-    def _write(self, lease: Lease, parts: Parts, id: Id | None = None) -> Held:
+    def _sealed(self, lease: Lease, parts: Parts, id: Id | None = None) -> Held:
+        id = id or self.new_id()
+        with self._noting:
+            self.seal(lease, parts.size, id)
+            return self.new(id)
+
+    def write(self, lease: Lease, parts: Parts) -> None:
+        """Write an object's bytes; give the lease back if that fails."""
         try:
             self.fill(lease, parts)
         except BaseException:
             self.give_back(lease)
             raise
-        id = id or self.new_id()
-        with self._noting:
-            self.seal(lease, parts.size, id)
-            return self.new(id)
 
     def fill(self, lease: Lease, parts: Parts) -> None:
         """Write an object's bytes, without sealing it."""

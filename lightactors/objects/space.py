@@ -71,16 +71,22 @@ class Space:
         if payer:
             self._books.wait_for(client, self._books.clients.get(payer))
         self._last_lease = time.monotonic()
-        granted = Status.FULL if self._parked else self._granted(client, most, least)
+        granted = self._granted_in_turn(client, most, least)
         if granted is Status.FULL:
             self._make_room(least)
-            granted = Status.FULL if self._parked else self._granted(client, most, least)
+            granted = self._granted_in_turn(client, most, least)
         if granted is Status.FULL and waits:
             self._parked.append(Parked(channel, serial, most, least))
             return
         self._answer_lease(channel, serial, granted)
         if self._arena.used > _HIGH * self._arena.capacity:
             self._spill(int(self._arena.used - _LOW * self._arena.capacity))
+
+    def _granted_in_turn(self, client: Client, most: int, least: int) -> Grant | Status:
+        """Let those who wait go first if space is on its way; else they may wait long, and who fits is served."""
+        if self._parked and self._spiller is not None and self._spiller.under_way:
+            return Status.FULL
+        return self._granted(client, most, least)
 
     def _granted(self, client: Client, most: int, least: int) -> Grant | Status:
         return self._books.lease(client, most, least, PAGE if least >= LARGE else GRAIN)

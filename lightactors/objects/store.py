@@ -117,11 +117,12 @@ class ObjectStore:
                 pass  # what comes now waits
         lease = await self.lease(parts.size, within)
         try:
-            held = await anyio.to_thread.run_sync(client.put_into, lease, parts)
+            # Sealed here, and not there: a thread may keep what it has returned for a moment, and so the object.
+            await anyio.to_thread.run_sync(client.write, lease, parts)
         except BaseException:
             client.give_back_rest(lease)  # also when it was cancelled before it began
             raise
-        return _ref(held, parts.size)
+        return _ref(client.sealed(lease, parts), parts.size)
 
     def lease_now(self, size: int) -> Lease | None:
         """Return space without waiting for longer than a write to the disk takes; None: there is no room."""

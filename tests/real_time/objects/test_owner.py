@@ -589,8 +589,8 @@ async def test_waiting_put_that_is_cancelled_leaves_nothing_and_lets_the_next_on
     async with la.open_system("system", objects=la.ObjectLimits(capacity=16 * MIB, spill=None)):
         ref = await la.put(memoryview(bytes(8 * MIB)))
 
-        async def put_small() -> None:
-            la.release(await la.put(memoryview(bytes(4 * MIB))))
+        async def put_next() -> None:
+            la.release(await la.put(memoryview(bytes(10 * MIB))))
 
         scope = anyio.CancelScope()
 
@@ -601,10 +601,10 @@ async def test_waiting_put_that_is_cancelled_leaves_nothing_and_lets_the_next_on
         async with anyio.create_task_group() as tg:
             tg.start_soon(put_large)
             await settled(lambda found: found.waiting == 1)
-            tg.start_soon(put_small)
+            tg.start_soon(put_next)
             await settled(lambda found: found.waiting == 2)
             scope.cancel()
-        la.release(ref)
+            la.release(ref)
         found = await settled(lambda found: len(found.processes) == 1 and not found.total_objects)
         assert found.waiting == 0
         assert found.used == found.leased <= 4 * MIB
@@ -650,3 +650,13 @@ def test_who_waits_for_memory_is_served_when_a_view_is_closed_and_its_object_can
         thread.join(PATIENCE)
         assert leases
         assert bytes(look(held)) == bytes(12 * MIB)
+
+
+async def test_put_that_fits_passes_one_that_waits_for_what_nobody_gives_up() -> None:
+    async with la.open_system(objects=la.ObjectLimits(capacity=32 * MIB, spill=None)), anyio.create_task_group() as tg:
+        kept = await la.put(memoryview(bytes(20 * MIB)))
+        tg.start_soon(la.put, memoryview(bytes(20 * MIB)))
+        await settled(lambda found: found.waiting == 1)
+        with anyio.fail_after(5):
+            await la.put(memoryview(bytes(4 * MIB)))
+        la.release(kept)
