@@ -20,9 +20,12 @@ from lightactors.objects.shelf import Shelf
 from lightactors.remote.link import SHELF
 from lightactors.remote.node import node_of
 from tests.actors.cast import Later
+from tests.real_time.marks import chiefly_on
 from tests.real_time.objects.hosts import Lender
 from tests.real_time.objects.stores import open_files
 from tests.real_time.remote.cluster import Host
+
+pytestmark = chiefly_on("trio")
 
 SIZE = 100_000_000
 

@@ -11,7 +11,10 @@ import numpy as np
 
 import lightactors as la
 from lightactors.remote.node import node_of
+from tests.real_time.marks import chiefly_on
 from tests.real_time.objects.links import SIZE, empties, store_of
+
+pytestmark = chiefly_on("asyncio")
 
 
 @la.actor

@@ -18,7 +18,10 @@ from lightactors.errors import ObjectError, ObjectLost, ObjectStoreFull
 from lightactors.objects.sharing import Sharing
 from lightactors.remote.node import Node, node_of
 from tests.actors.cast import Later
+from tests.real_time.marks import chiefly_on
 from tests.real_time.objects.links import SIZE, empties, puts, store_of
+
+pytestmark = chiefly_on("asyncio")
 
 MIB = 2**20
 

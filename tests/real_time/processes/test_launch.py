@@ -181,6 +181,7 @@ def test_launch_by_a_forkserver_that_hangs_can_be_killed(mark: str, monkeypatch:
 
 def test_nothing_is_left_open_by_processes_that_are_gone(zoo: Zoo) -> None:
     zoo.let_in("plain")
+    gc.collect()  # what other tests have left open
     here, guardian, forkserver = psutil.Process(), psutil.Process(zoo.guardian()), zoo.forkserver()
     before = [process.num_fds() for process in (here, guardian, forkserver)]
     for number in range(30):
