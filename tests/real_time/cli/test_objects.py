@@ -55,8 +55,10 @@ def shop(folder: Path, *arguments: str) -> Iterator[tuple[str, psutil.Process]]:
     with subprocess.Popen(command, cwd=folder, env=surroundings(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
-        yield address, psutil.Process(process.pid)
-        process.terminate()
+        try:
+            yield address, psutil.Process(process.pid)
+        finally:
+            process.terminate()  # else `Popen` waits for it for ever when a test has failed
 
 
 @pytest.fixture
