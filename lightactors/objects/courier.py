@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Courier:
-    """One link's."""
+    """What is known of one link."""
 
     def __init__(self) -> None:
         self.is_own = False  # a process of this program, or its parent, is at the other end
@@ -29,8 +29,8 @@ class Courier:
         self.client_there: Client | None = None  # of the other end's store
         self.inbox_there: Id = (0, 0)  # ours, there
         self.lent: dict[Id, Content] = {}
-        self.key = secrets.token_bytes(16)  # of the ids that what comes over the link goes by here
         self.lent_times: Counter[Id] = Counter()
+        self.key = secrets.token_bytes(16)  # makes the ids that are used here for what the other end lends
         self.shelf: Cell | None = None
 
     def close_inbox(self) -> None:

@@ -166,6 +166,11 @@ class Line:
         self._lose(why)
         self._socket.close()
 
+    def is_alive(self) -> bool:
+        """Tell whether the owner is still there, also if nobody has noticed yet."""
+        self.tell(Op.GIVE_UP, 0, 0)  # says nothing, and fails at the end of a line
+        return self.error is None
+
     # Asking
 
     def ask(

@@ -65,7 +65,8 @@ def release(ref: ObjectRef[Any]) -> None:
 async def create(size: int, *, within: float = WITHIN) -> Draft:
     """Return a draft of `size` bytes, to be written to in place: `draft.view`, then `ref = draft.seal()`.
 
-    `get` returns a `memoryview` of it. A draft that is never sealed is to be discarded. Raises `ObjectStoreFull`.
+    `get` returns a `memoryview` of it. A draft that is not to be sealed is discarded, or forgotten. Raises
+    `ObjectStoreFull`.
     """
     return await _sharing().store.create(check_whole("size", size), within=check_seconds("within", within))
 

@@ -51,7 +51,6 @@ logger = logging.getLogger("lightactors")
 
 _NAME = re.compile(rf"{PREFIX}\d{{1,10}}-[0-9a-f]{{16}}")
 
-
 _AT_ONCE = 1000
 """Objects that are deposited with one packet."""
 
@@ -70,9 +69,8 @@ class Sharing:
             node.system.spread = self.spread
             self.store.join(node.home.store, node.home.name)
         self._couriers: WeakKeyDictionary[Link, Courier] = WeakKeyDictionary()
-        self._here: dict[
-            Id, Held | Lent | ctypes.Array[ctypes.c_ubyte]
-        ] = {}  # what came with the frame that is being handled
+        # What came with the frame that is being handled: what holds it, or a window of it.
+        self._here: dict[Id, Held | Lent | ctypes.Array[ctypes.c_ubyte]] = {}
         self._secret = secrets.token_bytes(16)
 
     def _courier(self, link: Link) -> Courier:
@@ -103,7 +101,7 @@ class Sharing:
     def _forwarded(self, leaf: Leaf) -> tuple[Content, Any] | None:
         """Return the same for bytes that are part of an object already: they are not copied."""
         window = None if leaf.buffer is None else window_under(leaf.buffer)
-        if window is None or not self.store.is_home(window.client) or not _is_alive(window.client):
+        if window is None or not self.store.is_home(window.client) or not window.client.is_alive():
             return None
         offset = address_of(leaf.buffer) - ctypes.addressof(window)
         return Content(window.object, window, window.client), (*window.object, offset, leaf.nbytes)
@@ -115,7 +113,7 @@ class Sharing:
 
     def has(self, contents: Sequence[Content]) -> bool:
         clients = {content.client for content in contents if content.client is not None}
-        return all(map(_is_alive, clients))
+        return all(client.is_alive() for client in clients)
 
     def ship(self, link: Link, contents: Sequence[Content]) -> tuple[list[Id], list[tuple[int, int, int, int]]]:
         courier = self._with_inbox(link) if link.is_near else None
@@ -387,9 +385,3 @@ def _whole_numbers(wire: Any, count: int) -> list[int]:
     if not isinstance(wire, list) or len(wire) != count or any(type(part) is not int or part < 0 for part in wire):
         raise ValueError("what stands for an object is none")
     return wire
-
-
-def _is_alive(client: Client) -> bool:
-    """Tell whether a store is still there, also if nobody has noticed yet."""
-    client.tell(Op.GIVE_UP, 0, 0)  # says nothing, and fails at the end of a line
-    return client.error is None

@@ -20,7 +20,6 @@ T = TypeVar("T")
 _ANSWERS_WITHIN = 10.0
 """Seconds after which an owner that does not answer is given up."""
 
-
 _AT_ONCE = 32
 """Waits for memory that have a line and a thread, on one loop; further ones wait for theirs."""
 
