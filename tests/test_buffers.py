@@ -290,6 +290,15 @@ def test_arrow_of_a_liar_is_refused_or_sound(data: st.DataObject) -> None:
     came.to_pylist()  # reads every value
 
 
+def test_field_whose_name_is_no_text_is_refused_from_a_stranger() -> None:
+    arrow = pytest.importorskip("pyarrow")
+    view = filled(leaf(arrow.table({"outer": [{"inner": 1}]})))
+    at = bytes(view).index(b"inner")
+    view[at] = 0x80
+    with pytest.raises(ValueError, match="no arrow value"):
+        value_of("arrow", ("table",), view)
+
+
 def test_string_that_is_no_text_is_refused_from_a_stranger() -> None:
     arrow = pytest.importorskip("pyarrow")
     view = filled(leaf(arrow.table({"a": ["letters"]})))
