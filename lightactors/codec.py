@@ -19,19 +19,18 @@ import itertools
 import re
 import reprlib
 import sys
-import types
 import typing
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Coroutine, Mapping
 from functools import cached_property
 from threading import get_ident
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET
 from msgspec.msgpack import Decoder, Encoder, Ext
 
+from lightactors.annotations import RefTo, choices_of, hints_of, name_of, reply_hint, reply_of_message, wire_hint
 from lightactors.buffers import NEEDS_WRITABLE, Leaf, leaf_of, takes, value_of
-from lightactors.contract import Message, Method, is_actor_class
+from lightactors.contract import Method, is_actor_class
 from lightactors.errors import CannotTravel, ContractError, LightActorsError, WrongCall, WrongMessage
 
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -242,10 +241,10 @@ class Codec:
     def decoder(self, hint: Any, where: str) -> Decoder[Any]:
         """Return a decoder of what `hint` annotates; raise `ContractError`, naming `where`, if nothing can."""
         try:
-            return Decoder(_wire_hint(hint), dec_hook=self._restore, ext_hook=self._arrive)
+            return Decoder(wire_hint(hint), dec_hook=self._restore, ext_hook=self._arrive)
         except TypeError as error:
             raise ContractError(
-                f"{where} is annotated {_name(hint)}, which can't be told by its bytes: {error}"
+                f"{where} is annotated {name_of(hint)}, which can't be told by its bytes: {error}"
             ) from None
 
     def _stand_in(self, value: Any) -> object:
@@ -305,7 +304,7 @@ class Codec:
             packed = Packed(value)  # type: ignore[call-overload]
             packed.contents = self._refs.objects.kept()
             return packed
-        if isinstance(hint, _RefTo):
+        if isinstance(hint, RefTo):
             return self._refs.adopt(value, hint.actor)
         wanted = typing.get_origin(hint) or hint
         if isinstance(wanted, type):
@@ -425,7 +424,7 @@ class MethodCodec:
             ) from None
 
     def _cure(self, name: str, error: Exception) -> str:
-        choices = _choices(self._hints.get(name)) if "enum value" in str(error) else ()
+        choices = choices_of(self._hints.get(name)) if "enum value" in str(error) else ()
         return f"; choose from {', '.join(map(repr, choices))}" if choices else ""
 
     def _by_name(self, raw: dict[str, msgspec.Raw]) -> Arguments:
@@ -452,7 +451,7 @@ class MethodCodec:
         return self._decoders_by_count[count]
 
     def _positional_decoder(self, count: int) -> Decoder[Any]:
-        hints = tuple(_wire_hint(self._hints.get(name, Any)) for name in self._positional[:count])
+        hints = tuple(wire_hint(self._hints.get(name, Any)) for name in self._positional[:count])
         for name in self._positional[:count]:
             self._decoder_of_parameter(name)  # complains with the parameter's name
         return self._codec.decoder(tuple[hints] if hints else tuple[()], str(self.method))  # type: ignore[valid-type]
@@ -547,7 +546,7 @@ class MessageCodec:
     def decode_reply(self, message: type[Any], body: Any) -> Any:
         """Return the reply to a message of that class."""
         try:
-            decode = self._decoder(_reply_of_message(message)).decode
+            decode = self._decoder(reply_of_message(message)).decode
             return decode(self._codec.opened(body) if self._arrivals.are_here else body)
         except MALFORMED as error:
             raise CannotTravel(f"the reply of {self.name} to a {message.__name__} is no such thing: {error}") from None
@@ -579,64 +578,9 @@ def obstacle(value: object, error: Exception) -> str:
     return f"{error}; {cure}"
 
 
-# Annotations
-
-
-class _RefTo(type):
-    """The type of the classes that stand for an actor class in a decoder's hint."""
-
-    # msgspec lets `dec_hook` make what it does not know, and then checks it by isinstance: a ref passes for its actor.
-    actor: Any
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return True
-
-
-def _wire_hint(hint: Any) -> Any:
-    """Return an annotation as msgspec takes it: with a mark for each actor class, and `Any` for `object`.
-
-    A `msgspec.Struct` that has a tag stands for its subclasses too, which their own tags tell.
-    """
-    if hint is object or isinstance(hint, TypeVar):
-        return Any
-    if isinstance(hint, type) and is_actor_class(hint):
-        return _RefTo(hint.__name__, (), {"actor": hint})
-    if variants := _variants(hint):
-        return typing.Union[(hint, *variants)]
-    arguments = typing.get_args(hint)
-    if not arguments or not any(_is_marked(argument) for argument in arguments):
-        return hint
-    inner = tuple(_wire_hint(argument) for argument in arguments)
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return typing.Union[inner]  # noqa: UP007 (made of a tuple)
-    origin: Any = typing.get_origin(hint)
-    return hint.copy_with(inner) if hasattr(hint, "copy_with") else origin[inner]
-
-
-def _is_marked(hint: Any) -> bool:
-    """Tell whether `_wire_hint` would change an annotation."""
-    if isinstance(hint, type) and typing.get_origin(hint) is None:
-        return hint is object or is_actor_class(hint) or bool(_variants(hint))
-    return any(_is_marked(argument) for argument in typing.get_args(hint))
-
-
-def _variants(hint: Any) -> list[type[Any]]:
-    """Return the subclasses of a record that their tags tell from it."""
-    if not (isinstance(hint, type) and issubclass(hint, msgspec.Struct)) or hint.__struct_config__.tag is None:
-        return []
-    direct = [cls for cls in hint.__subclasses__() if cls.__struct_config__.tag is not None]
-    return [*direct, *(below for cls in direct for below in _variants(cls))]
-
-
-def hints_of(method: Method) -> dict[str, Any]:
-    """Evaluate a handler's annotations; raise `ContractError` naming one that can't be."""
-    try:
-        return typing.get_type_hints(method.function, include_extras=True)
-    except NameError as error:
-        raise ContractError(
-            f"{method} can't be reached from another process, because an annotation means nothing at run time: "
-            f"{error}; import that name outside `if TYPE_CHECKING`, at the top of the module"
-        ) from None
+def _readable(error: Exception) -> str:
+    """Return what a decoder complains of, without its own way to say where."""
+    return re.sub(r" - at `\$`$", "", str(error))
 
 
 def _shown(value: msgspec.Raw) -> str:
@@ -651,58 +595,6 @@ _EXT_MARKS = frozenset((0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8))
 """The first bytes of msgpack's extensions."""
 
 _leaf = Decoder(tuple[str, Any, memoryview])
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    """Return the values that the literals of an annotation allow."""
-    arguments = typing.get_args(hint)
-    if typing.get_origin(hint) is typing.Literal:
-        return arguments
-    return tuple(choice for argument in arguments for choice in _choices(argument))
-
-
-_BRINGS_FIRST = {AsyncIterator, AsyncGenerator, AsyncIterable, Awaitable}
-
-
-def _readable(error: Exception) -> str:
-    """Return what a decoder complains of, without its own way to say where."""
-    return re.sub(r" - at `\$`$", "", str(error))
-
-
-def reply_hint(hint: Any) -> Any:
-    """Return what a handler's return annotation says of the reply, or of each item."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in _BRINGS_FIRST and arguments:
-        return arguments[0]
-    if origin is Coroutine:
-        return arguments[2]
-    if origin in (typing.Union, types.UnionType):
-        members = tuple(reply_hint(argument) for argument in arguments)
-        return typing.Union[members]  # noqa: UP007 (made of a tuple)
-    return hint
-
-
-def _reply_of_message(message: type[Any]) -> Any:
-    """Return the `R` of a `Message[R]`."""
-    for cls in message.__mro__:
-        for base in getattr(cls, "__orig_bases__", ()):
-            if typing.get_origin(base) is Message:
-                return _evaluated(typing.get_args(base)[0], cls)
-    return Any
-
-
-def _evaluated(hint: Any, cls: type[Any]) -> Any:
-    if isinstance(hint, typing.ForwardRef):
-        module: Mapping[str, Any] = vars(sys.modules[cls.__module__])
-        return typing.get_type_hints(type("_", (), {"__annotations__": {"reply": hint}}), dict(module))["reply"]
-    return hint
-
-
-def _name(hint: Any) -> str:
-    return getattr(hint, "__name__", None) or str(hint)
-
-
-# Arrays
 
 
 def _bytes_of(leaf: Leaf) -> memoryview | bytearray:

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from lightactors.codec import hints_of, reply_hint
+from lightactors.annotations import hints_of, reply_hint
 from lightactors.contract import Behaviour, Contract, Kind, Method, contract_of, is_actor_class
 from lightactors.errors import ContractError
 from lightactors.services.fields import Fields
