@@ -308,8 +308,18 @@ def _make_arrow(pyarrow: Any, facts: Any, view: memoryview, trusted: bool) -> An
     value = read(import_module("pyarrow.ipc").open_stream(pyarrow.py_buffer(view.toreadonly())))
     value.validate(full=not trusted)
     if not trusted:  # which looks at the values, and not at the names of their fields
-        value.schema.to_string(show_field_metadata=False, show_schema_metadata=False)
+        _read_names(value.schema)
     return value
+
+
+def _read_names(fields: Any) -> None:
+    """Read the names of fields, also of those in them; raise UnicodeDecodeError for one that is no text."""
+    for field in fields:
+        str(field.name)
+        kind = field.type
+        if not kind.num_fields:
+            kind = getattr(kind, "value_type", kind)  # a dictionary's
+        _read_names(kind.field(number) for number in range(kind.num_fields))
 
 
 _READ_ARROW: dict[str, Callable[[Any], Any]] = {
